@@ -1,0 +1,436 @@
+-- One dialect for SQLite and PostgreSQL. Two tokens differ and are replaced at
+-- load: {{serial}} (an ascending key assigned in commit order) and {{bytes}}.
+-- Times are nanoseconds since 1970 UTC. Hashes and ids that the API shows are
+-- lower-case text; those only the protocol uses are bytes.
+
+CREATE TABLE meta (
+  name  TEXT PRIMARY KEY,
+  value TEXT NOT NULL
+);
+
+-- The ledger as this node has read it -----------------------------------------
+
+-- Every record of the network contract except the bodies of pins.
+CREATE TABLE records (
+  number     BIGINT PRIMARY KEY,
+  running    {{bytes}} NOT NULL,
+  block      BIGINT NOT NULL,
+  log        BIGINT NOT NULL,
+  block_hash {{bytes}} NOT NULL,
+  block_time BIGINT NOT NULL,
+  tx_hash    {{bytes}} NOT NULL,
+  signer     {{bytes}} NOT NULL,
+  kind       TEXT NOT NULL,
+  body       TEXT NOT NULL -- JSON; empty for a pin, whose body is in pins
+);
+CREATE INDEX records_block ON records (block);
+CREATE INDEX records_tx ON records (tx_hash);
+CREATE INDEX records_kind ON records (kind, number);
+
+-- Every pin, also of audiences this node does not belong to. The columns from
+-- audience on are the confirm loop's findings.
+CREATE TABLE pins (
+  number    BIGINT PRIMARY KEY, -- = records.number
+  org       {{bytes}} NOT NULL,
+  root      {{bytes}} NOT NULL,
+  tag       {{bytes}} NOT NULL,
+  handles   {{bytes}} NOT NULL, -- 16 bytes each
+  control   {{bytes}} NOT NULL,
+  via       {{bytes}} NOT NULL,
+  audience  {{bytes}},
+  epoch     BIGINT,
+  n         BIGINT,
+  state     TEXT NOT NULL DEFAULT '', -- '' not ours (yet), open, done, void, duplicate, control
+  reason    TEXT NOT NULL DEFAULT '',
+  entry     {{bytes}} -- order.Entry in CBOR while open
+);
+CREATE INDEX pins_tag ON pins (tag);
+CREATE INDEX pins_batch ON pins (root, org);
+CREATE INDEX pins_open ON pins (audience, number) WHERE state = 'open';
+
+-- One row per context handle of a pin, as existing clients list pins.
+CREATE TABLE pin_handles (
+  sequence   BIGINT PRIMARY KEY, -- pins.number * 256 + idx
+  namespace  TEXT NOT NULL,
+  masked     BOOLEAN NOT NULL,
+  hash       TEXT NOT NULL,
+  batch      TEXT,
+  batch_hash TEXT NOT NULL,
+  idx        BIGINT NOT NULL,
+  dispatched BOOLEAN NOT NULL,
+  signer     TEXT NOT NULL,
+  created    BIGINT NOT NULL
+);
+CREATE INDEX pin_handles_batch_hash ON pin_handles (batch_hash);
+
+-- Audiences -------------------------------------------------------------------
+
+-- The network and every group this node belongs to.
+CREATE TABLE audiences (
+  seq       {{serial}},
+  id        {{bytes}} NOT NULL UNIQUE,
+  kind      TEXT NOT NULL,          -- network, group
+  name      TEXT NOT NULL,
+  lookup    TEXT NOT NULL,          -- name and sorted members, to find an equal group
+  created   BIGINT NOT NULL,
+  begun     BIGINT                  -- number of the pin that created it; null until then
+);
+CREATE INDEX audiences_lookup ON audiences (lookup);
+
+-- Epoch definitions that this node holds a secret for, or has seen activated.
+CREATE TABLE epochs (
+  audience   {{bytes}} NOT NULL,
+  epoch      BIGINT NOT NULL,
+  hash       {{bytes}} NOT NULL,
+  definition {{bytes}} NOT NULL,
+  secret     {{bytes}},             -- wire.EpochSecret in CBOR
+  activated  BIGINT,                -- number of the activating pin; 0 for epoch 1 of the network
+  PRIMARY KEY (audience, epoch, hash)
+);
+CREATE INDEX epochs_hash ON epochs (hash);
+
+-- Which pin numbers of each key the ledger has shown (order.Window).
+CREATE TABLE windows (
+  audience {{bytes}} NOT NULL,
+  epoch    BIGINT NOT NULL,
+  signer   {{bytes}} NOT NULL,
+  high     BIGINT NOT NULL,
+  used     BIGINT NOT NULL,
+  PRIMARY KEY (audience, epoch, signer)
+);
+
+-- The next pin number of each of our own keys.
+CREATE TABLE counters (
+  audience {{bytes}} NOT NULL,
+  epoch    BIGINT NOT NULL,
+  signer   {{bytes}} NOT NULL,
+  next     BIGINT NOT NULL,
+  PRIMARY KEY (audience, epoch, signer)
+);
+
+-- Batches ---------------------------------------------------------------------
+
+CREATE TABLE batches (
+  seq        {{serial}},
+  id         TEXT NOT NULL,
+  type       TEXT NOT NULL,         -- broadcast, private
+  namespace  TEXT NOT NULL,
+  node       TEXT,
+  group_hash TEXT,
+  created    BIGINT NOT NULL,
+  author     TEXT NOT NULL,         -- DID
+  key        TEXT NOT NULL,
+  hash       TEXT NOT NULL,         -- root
+  manifest   TEXT NOT NULL,
+  tx_type    TEXT NOT NULL,
+  tx_id      TEXT,
+  confirmed  BIGINT,
+  org        {{bytes}} NOT NULL,
+  root       {{bytes}} NOT NULL,
+  audience   {{bytes}} NOT NULL,
+  epoch      BIGINT NOT NULL,
+  envelope   {{bytes}} NOT NULL,    -- wire.Envelope (pinned) or wire.Unpinned in CBOR
+  own        BOOLEAN NOT NULL,
+  state      TEXT NOT NULL,         -- own: collecting, pinning, done; received: held, done
+  since      BIGINT NOT NULL,       -- when it entered the state
+  alone      BOOLEAN NOT NULL DEFAULT FALSE, -- carries a large blob
+  receipt    {{bytes}},             -- our own receipt
+  certified  BOOLEAN NOT NULL DEFAULT FALSE,
+  UNIQUE (root, org)
+);
+CREATE INDEX batches_work ON batches (state, seq) WHERE own AND state <> 'done';
+CREATE INDEX batches_id ON batches (id);
+CREATE INDEX batches_tx ON batches (tx_id);
+
+-- Receipts for our batches, for batches we hold, and for epoch definitions.
+CREATE TABLE receipts (
+  root    {{bytes}} NOT NULL,
+  author  {{bytes}} NOT NULL,
+  org     {{bytes}} NOT NULL,
+  receipt {{bytes}} NOT NULL,
+  PRIMARY KEY (root, author, org)
+);
+
+-- Entries we voted to skip: an entry is receipted or voted against, never both.
+CREATE TABLE votes (
+  root   {{bytes}} NOT NULL,
+  author {{bytes}} NOT NULL,
+  at     BIGINT NOT NULL,
+  PRIMARY KEY (root, author)
+);
+
+-- What the confirm loop has yet to look at: payloads, receipts, secrets.
+CREATE TABLE arrivals (
+  seq  {{serial}},
+  what TEXT NOT NULL, -- payload, receipt, secret
+  root {{bytes}} NOT NULL,
+  org  {{bytes}} NOT NULL
+);
+
+-- Outward effects -------------------------------------------------------------
+
+-- What each peer has yet to get; one row per peer and object.
+CREATE TABLE outbox (
+  id       {{serial}},
+  peer     {{bytes}} NOT NULL,
+  kind     TEXT NOT NULL,           -- payload, certificate, invite, unpinned, receipt
+  root     {{bytes}} NOT NULL,
+  org      {{bytes}} NOT NULL,
+  op       TEXT,
+  attempts BIGINT NOT NULL DEFAULT 0,
+  due      BIGINT NOT NULL DEFAULT 0,
+  since    BIGINT NOT NULL,
+  error    TEXT NOT NULL DEFAULT '',
+  UNIQUE (peer, kind, root, org)
+);
+CREATE INDEX outbox_peer ON outbox (peer, id);
+
+-- Signed ledger transactions until they are final.
+CREATE TABLE submissions (
+  id       {{serial}},
+  account  {{bytes}} NOT NULL,
+  nonce    BIGINT NOT NULL,
+  purpose  TEXT NOT NULL,           -- pin, control, node, proposal, vote, key
+  root     {{bytes}} NOT NULL,      -- zero unless it pins a batch
+  audience {{bytes}} NOT NULL,      -- zero unless it is a pin
+  epoch    BIGINT NOT NULL,
+  n        BIGINT NOT NULL,
+  call     {{bytes}} NOT NULL,      -- what is called, to sign it again
+  tx_hash  {{bytes}} NOT NULL,
+  raw      {{bytes}} NOT NULL,
+  bump     BIGINT NOT NULL DEFAULT 0,
+  state    TEXT NOT NULL,           -- signed, final, failed
+  op       TEXT,
+  created  BIGINT NOT NULL,
+  error    TEXT NOT NULL DEFAULT '',
+  UNIQUE (account, nonce)
+);
+CREATE INDEX submissions_work ON submissions (id) WHERE state = 'signed';
+CREATE INDEX submissions_tx ON submissions (tx_hash);
+
+-- What applications see -------------------------------------------------------
+
+CREATE TABLE messages (
+  seq             {{serial}},
+  id              TEXT NOT NULL,
+  cid             TEXT,
+  type            TEXT NOT NULL,
+  tx_type         TEXT NOT NULL,
+  author          TEXT NOT NULL,
+  key             TEXT NOT NULL,
+  created         BIGINT NOT NULL,
+  namespace       TEXT NOT NULL,
+  group_hash      TEXT,
+  topics          TEXT NOT NULL,    -- comma-joined
+  tag             TEXT NOT NULL,
+  datahash        TEXT NOT NULL,
+  hash            TEXT NOT NULL,
+  batch           TEXT,
+  tx_id           TEXT,
+  state           TEXT NOT NULL,
+  confirmed       BIGINT,
+  reject_reason   TEXT NOT NULL DEFAULT '',
+  pins            TEXT NOT NULL DEFAULT '',
+  idempotency_key TEXT,
+  data            TEXT NOT NULL,    -- JSON: [{"id","hash"}]
+  parent_type     TEXT,             -- txparent
+  parent_id       TEXT,
+  header          {{bytes}} NOT NULL, -- wire.MessageHeader in CBOR
+  audience        {{bytes}} NOT NULL,
+  org             {{bytes}} NOT NULL, -- author's organisation
+  root            {{bytes}},          -- batch it is in
+  idx             BIGINT              -- place in the batch
+);
+CREATE INDEX messages_id ON messages (id);
+CREATE INDEX messages_hash ON messages (hash, audience);
+CREATE INDEX messages_cid ON messages (cid) WHERE cid IS NOT NULL;
+CREATE INDEX messages_root ON messages (root, org, idx);
+CREATE INDEX messages_ready ON messages (seq) WHERE state = 'ready';
+CREATE INDEX messages_order ON messages (namespace, confirmed, created);
+CREATE INDEX messages_batch ON messages (batch);
+CREATE INDEX messages_group ON messages (group_hash, seq) WHERE group_hash IS NOT NULL;
+CREATE UNIQUE INDEX messages_idempotency ON messages (namespace, idempotency_key) WHERE idempotency_key IS NOT NULL;
+
+CREATE TABLE data (
+  seq              {{serial}},
+  id               TEXT NOT NULL,
+  validator        TEXT NOT NULL,
+  namespace        TEXT NOT NULL,
+  hash             TEXT NOT NULL,
+  created          BIGINT NOT NULL,
+  datatype_name    TEXT,
+  datatype_version TEXT,
+  value            TEXT,            -- JSON exactly as it is returned
+  public           TEXT NOT NULL DEFAULT '',
+  blob_hash        TEXT,
+  blob_size        BIGINT,
+  blob_name        TEXT,
+  blob_path        TEXT,
+  blob_public      TEXT,
+  seed             {{bytes}} NOT NULL,
+  datatype_hash    {{bytes}},
+  blob_root        {{bytes}},
+  commitment       {{bytes}} NOT NULL,
+  UNIQUE (id, commitment)
+);
+CREATE INDEX data_blob ON data (blob_hash) WHERE blob_hash IS NOT NULL;
+CREATE INDEX data_path ON data (namespace, blob_path) WHERE blob_path IS NOT NULL;
+CREATE INDEX data_created ON data (created);
+
+CREATE TABLE message_data (
+  message BIGINT NOT NULL,          -- messages.seq
+  idx     BIGINT NOT NULL,
+  data    BIGINT NOT NULL,          -- data.seq
+  PRIMARY KEY (message, idx)
+);
+CREATE INDEX message_data_data ON message_data (data);
+
+CREATE TABLE blobs (
+  hash    TEXT PRIMARY KEY,
+  size    BIGINT NOT NULL,
+  chunks  {{bytes}} NOT NULL,       -- 32 bytes each
+  created BIGINT NOT NULL
+);
+
+CREATE TABLE datatypes (
+  seq       {{serial}},
+  id        TEXT NOT NULL UNIQUE,
+  message   TEXT,
+  validator TEXT NOT NULL,
+  namespace TEXT NOT NULL,
+  name      TEXT NOT NULL,
+  version   TEXT NOT NULL,
+  hash      TEXT NOT NULL,
+  created   BIGINT NOT NULL,
+  value     TEXT NOT NULL,
+  UNIQUE (namespace, name, version)
+);
+
+CREATE TABLE identities (
+  seq              {{serial}},
+  id               TEXT NOT NULL UNIQUE,
+  did              TEXT NOT NULL,
+  parent           TEXT,
+  type             TEXT NOT NULL,   -- org, node, custom
+  namespace        TEXT NOT NULL,
+  name             TEXT NOT NULL,
+  description      TEXT NOT NULL DEFAULT '',
+  profile          TEXT,            -- JSON object
+  msg_claim        TEXT,
+  msg_verification TEXT,
+  msg_update       TEXT,
+  created          BIGINT NOT NULL,
+  updated          BIGINT NOT NULL,
+  org              {{bytes}} NOT NULL, -- the organisation it belongs to
+  UNIQUE (namespace, did)
+);
+
+CREATE TABLE verifiers (
+  seq       {{serial}},
+  hash      TEXT NOT NULL UNIQUE,
+  identity  TEXT NOT NULL,
+  type      TEXT NOT NULL,
+  value     TEXT NOT NULL,
+  namespace TEXT NOT NULL,
+  created   BIGINT NOT NULL
+);
+CREATE INDEX verifiers_value ON verifiers (value);
+CREATE INDEX verifiers_identity ON verifiers (identity);
+
+CREATE TABLE groups (
+  seq       {{serial}},
+  hash      TEXT NOT NULL UNIQUE,
+  namespace TEXT NOT NULL,
+  name      TEXT NOT NULL,
+  members   TEXT NOT NULL,          -- JSON: [{"identity","node"}]
+  message   TEXT,
+  created   BIGINT NOT NULL
+);
+
+CREATE TABLE events (
+  sequence   {{serial}},
+  id         TEXT NOT NULL,
+  type       TEXT NOT NULL,
+  namespace  TEXT NOT NULL,
+  reference  TEXT,
+  correlator TEXT,
+  tx         TEXT,
+  topic      TEXT NOT NULL DEFAULT '',
+  created    BIGINT NOT NULL
+);
+CREATE INDEX events_id ON events (id);
+CREATE INDEX events_reference ON events (reference);
+CREATE INDEX events_tx ON events (tx);
+CREATE INDEX events_created ON events (created);
+
+CREATE TABLE subscriptions (
+  seq       {{serial}},
+  id        TEXT NOT NULL UNIQUE,
+  namespace TEXT NOT NULL,
+  name      TEXT NOT NULL,
+  transport TEXT NOT NULL,
+  filter    TEXT NOT NULL,          -- JSON
+  options   TEXT NOT NULL,          -- JSON
+  created   BIGINT NOT NULL,
+  updated   BIGINT,
+  position  BIGINT NOT NULL,        -- sequence of the last acknowledged event
+  UNIQUE (namespace, name)
+);
+
+CREATE TABLE transactions (
+  seq             {{serial}},
+  id              TEXT NOT NULL UNIQUE,
+  namespace       TEXT NOT NULL,
+  type            TEXT NOT NULL,
+  created         BIGINT NOT NULL,
+  idempotency_key TEXT,
+  blockchain_ids  TEXT NOT NULL DEFAULT ''  -- comma-joined
+);
+CREATE UNIQUE INDEX transactions_idempotency ON transactions (namespace, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX transactions_created ON transactions (created);
+
+CREATE TABLE operations (
+  seq       {{serial}},
+  id        TEXT NOT NULL UNIQUE,
+  namespace TEXT NOT NULL,
+  tx        TEXT,
+  type      TEXT NOT NULL,
+  status    TEXT NOT NULL,          -- Initialized, Pending, Succeeded, Failed
+  plugin    TEXT NOT NULL,
+  input     TEXT,
+  output    TEXT,
+  error     TEXT NOT NULL DEFAULT '',
+  created   BIGINT NOT NULL,
+  updated   BIGINT NOT NULL,
+  retry     TEXT
+);
+CREATE INDEX operations_tx ON operations (tx);
+CREATE INDEX operations_created ON operations (created);
+
+CREATE TABLE blockchain_events (
+  seq              {{serial}},
+  id               TEXT NOT NULL UNIQUE,
+  source           TEXT NOT NULL,
+  namespace        TEXT NOT NULL,
+  name             TEXT NOT NULL,
+  listener         TEXT,
+  protocol_id      TEXT NOT NULL,
+  output           TEXT,
+  info             TEXT,
+  timestamp        BIGINT NOT NULL,
+  tx_type          TEXT NOT NULL DEFAULT '',
+  tx_id            TEXT,
+  tx_blockchain_id TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX blockchain_events_tx ON blockchain_events (tx_id);
+CREATE INDEX blockchain_events_time ON blockchain_events (timestamp);
+
+-- What an operator must know: lies, divergence, a broken feed.
+CREATE TABLE incidents (
+  seq  {{serial}},
+  at   BIGINT NOT NULL,
+  kind TEXT NOT NULL,
+  text TEXT NOT NULL,
+  ref  TEXT NOT NULL,
+  UNIQUE (kind, ref)
+);
