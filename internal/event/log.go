@@ -178,7 +178,7 @@ func (l *Log) read() {
 			l.fail(err)
 			continue
 		}
-		l.offer(page)
+		l.offer(from, page)
 		if len(page) > 0 {
 			continue
 		}
@@ -206,8 +206,10 @@ func (l *Log) lowest() (from int64, any bool) {
 	return from, true
 }
 
-// offer shows a page to every waiter that has not seen it.
-func (l *Log) offer(page []store.Event) {
+// offer shows the page that follows from to every waiter it is due to: not to
+// one that has seen it, nor to one that came meanwhile and must see what stands
+// before the page first.
+func (l *Log) offer(from int64, page []store.Event) {
 	if len(page) == 0 {
 		return
 	}
@@ -216,7 +218,7 @@ func (l *Log) offer(page []store.Event) {
 	defer l.mu.Unlock()
 	l.high = max(l.high, last)
 	for w := range l.waiters {
-		if w.after >= last {
+		if w.after < from || w.after >= last {
 			continue
 		}
 		for i := range page {

@@ -144,6 +144,23 @@ func TestThousandsAwaitAtOnce(t *testing.T) {
 	}
 }
 
+// A waiter that comes while the reader is at a later page is shown what it asked
+// for first.
+func TestOfferNeverSkipsForALateWaiter(t *testing.T) {
+	log := NewLog(storetest.New(t), ns)
+	all := func(*store.Event) bool { return true }
+	late := &waiter{after: 0, match: all, found: make(chan outcome, 1)}
+	due := &waiter{after: 500, match: all, found: make(chan outcome, 1)}
+	log.waiters[late], log.waiters[due] = struct{}{}, struct{}{}
+	log.offer(500, []store.Event{{Sequence: 501}})
+	if len(due.found) != 1 {
+		t.Error("the waiter at 500 was not shown event 501")
+	}
+	if len(late.found) != 0 || late.after != 0 {
+		t.Errorf("the waiter at 0 has come to %d without events 1 to 500", late.after)
+	}
+}
+
 func TestWaitersGetTheErrorOfTheRead(t *testing.T) {
 	path := storetest.Path(t)
 	db, err := store.Open(t.Context(), store.Options{Path: path})
