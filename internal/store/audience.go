@@ -12,7 +12,7 @@ type Audience struct {
 	ID      wire.Hash
 	Kind    string // network, group
 	Name    string
-	Lookup  string  // name and sorted members: groups with equal ones are found again
+	Lookup  string // name and sorted members: groups with equal ones are found again
 	Created Time
 	Begun   *int64 // number of the pin that created it; nil until then
 }

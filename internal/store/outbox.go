@@ -80,8 +80,8 @@ func (tx *Tx) DropParcels(org wire.OrgID, root wire.Hash) error {
 type Submission struct {
 	ID       int64
 	Account  wire.Address
-	Nonce    *int64 // nil while queued
-	Purpose  string // pin, control, node, proposal, vote, key
+	Nonce    *int64    // nil while queued
+	Purpose  string    // pin, control, node, proposal, vote, key
 	Root     wire.Hash // of the batch a pin is for, else zero
 	Audience wire.Hash
 	Epoch    uint64
