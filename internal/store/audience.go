@@ -1,8 +1,6 @@
 package store
 
 import (
-	"database/sql"
-
 	"github.com/parley-node/parley/wire"
 )
 
@@ -50,7 +48,7 @@ func (tx *Tx) InsertAudience(a *Audience) error {
 
 const audienceColumns = `seq, id, kind, name, lookup, created, begun`
 
-func scanAudience(rows *sql.Rows, a *Audience) error {
+func scanAudience(rows *Rows, a *Audience) error {
 	return rows.Scan(&a.Seq, &a.ID, &a.Kind, &a.Name, &a.Lookup, &a.Created, &a.Begun)
 }
 
@@ -98,7 +96,7 @@ func (tx *Tx) PutEpoch(e *Epoch) error {
 
 const epochColumns = `audience, epoch, hash, definition, secret, activated`
 
-func scanEpoch(rows *sql.Rows, e *Epoch) error {
+func scanEpoch(rows *Rows, e *Epoch) error {
 	var def, secret []byte
 	if err := rows.Scan(&e.Audience, &e.Epoch, &e.Hash, &def, &secret, &e.Activated); err != nil {
 		return err
@@ -140,7 +138,7 @@ func (tx *Tx) PutWindow(audience wire.Hash, w Window) error {
 
 // Windows lists those of an audience.
 func (tx *Tx) Windows(audience wire.Hash) ([]Window, error) {
-	return collect(tx, func(rows *sql.Rows, w *Window) error {
+	return collect(tx, func(rows *Rows, w *Window) error {
 		var used int64
 		if err := rows.Scan(&w.Epoch, &w.Key, &w.High, &used); err != nil {
 			return err

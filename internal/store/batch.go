@@ -34,15 +34,11 @@ const (
 
 // InsertBatch stores a sealed or received batch; false if it is known.
 func (tx *Tx) InsertBatch(b *BatchRow) (bool, error) {
-	res, err := tx.Exec(`INSERT INTO batches (id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
+	n, err := tx.Exec(`INSERT INTO batches (id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
 			org, root, audience, epoch, envelope, own, state, since, alone, receipt)
 		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,NULL,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22) ON CONFLICT (root, org) DO NOTHING`,
 		b.ID, b.Type, b.Namespace, b.Node, nullHex(b.Group), int64(b.Created), b.Author, b.Key, string(b.Hash), string(b.Manifest), b.Tx.Type, b.Tx.ID,
 		b.Org, b.Root, b.Audience, int64(b.Epoch), b.Envelope, b.Own, b.State, int64(b.Since), b.Alone, b.Receipt)
-	if err != nil {
-		return false, err
-	}
-	n, err := res.RowsAffected()
 	return n == 1, err
 }
 
@@ -56,7 +52,7 @@ func nullHex(h Hex) any {
 const batchColumns = `seq, id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
 	org, root, audience, epoch, envelope, own, state, since, alone, receipt, certified`
 
-func scanBatch(rows *sql.Rows, b *BatchRow) error {
+func scanBatch(rows *Rows, b *BatchRow) error {
 	var group sql.NullString
 	var hash string
 	if err := rows.Scan(&b.Seq, &b.ID, &b.Type, &b.Namespace, &b.Node, &group, &b.Created, &b.Author, &b.Key, &hash, (*[]byte)(&b.Manifest), &b.Tx.Type, &b.Tx.ID, &b.Confirmed,
@@ -119,17 +115,13 @@ func (tx *Tx) InsertReceipt(r *wire.Receipt) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	res, err := tx.Exec(`INSERT INTO receipts (root, author, org, receipt) VALUES ($1,$2,$3,$4) ON CONFLICT (root, author, org) DO NOTHING`, r.Root, r.Author, r.Org, b)
-	if err != nil {
-		return false, err
-	}
-	n, err := res.RowsAffected()
+	n, err := tx.Exec(`INSERT INTO receipts (root, author, org, receipt) VALUES ($1,$2,$3,$4) ON CONFLICT (root, author, org) DO NOTHING`, r.Root, r.Author, r.Org, b)
 	return n == 1, err
 }
 
 // Receipts lists what is held for a batch or epoch definition.
 func (tx *Tx) Receipts(author wire.OrgID, root wire.Hash) ([]wire.Receipt, error) {
-	return collect(tx, func(rows *sql.Rows, r *wire.Receipt) error {
+	return collect(tx, func(rows *Rows, r *wire.Receipt) error {
 		var b []byte
 		if err := rows.Scan(&b); err != nil {
 			return err
@@ -183,7 +175,7 @@ func (tx *Tx) Arrived(what string, org wire.OrgID, root wire.Hash) error {
 
 // Arrivals lists what is to be looked at.
 func (tx *Tx) Arrivals(limit int) ([]Arrival, error) {
-	return collect(tx, func(rows *sql.Rows, a *Arrival) error { return rows.Scan(&a.Seq, &a.What, &a.Root, &a.Org) },
+	return collect(tx, func(rows *Rows, a *Arrival) error { return rows.Scan(&a.Seq, &a.What, &a.Root, &a.Org) },
 		`SELECT seq, what, root, org FROM arrivals ORDER BY seq LIMIT $1`, limit)
 }
 

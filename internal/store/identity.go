@@ -16,7 +16,7 @@ func (tx *Tx) identity(namespace, where string, args ...any) (*Identity, error) 
 	err := tx.QueryRow(`SELECT `+identityColumns+` FROM identities WHERE namespace = $1 AND `+where, append([]any{namespace}, args...)...).Scan(
 		&id.ID, &id.DID, &id.Type, &id.Parent, &id.Name, &id.Description, &profile,
 		&id.Messages.Claim, &id.Messages.Verification, &id.Messages.Update, &id.Created, &id.Updated, &id.Org)
-	if errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {

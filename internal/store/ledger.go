@@ -118,26 +118,26 @@ func (r *Record) targets() []any {
 
 // RecordsOfKinds lists stored records of the kinds that are not pins, in order.
 func (tx *Tx) RecordsNotPins() ([]Record, error) {
-	return collect(tx, func(rows *sql.Rows, r *Record) error { return rows.Scan(r.targets()...) },
+	return collect(tx, func(rows *Rows, r *Record) error { return rows.Scan(r.targets()...) },
 		`SELECT `+recordColumns+` FROM records r WHERE r.kind <> 'pin' ORDER BY r.number`)
 }
 
 // LastRecord is the newest stored record; nil if there is none.
 func (tx *Tx) LastRecord() (*Record, error) {
-	return one(tx, func(rows *sql.Rows, r *Record) error { return rows.Scan(r.targets()...) },
+	return one(tx, func(rows *Rows, r *Record) error { return rows.Scan(r.targets()...) },
 		`SELECT `+recordColumns+` FROM records r ORDER BY r.number DESC LIMIT 1`)
 }
 
 // RecordByNumber is nil if there is none.
 func (tx *Tx) RecordByNumber(number uint64) (*Record, error) {
-	return one(tx, func(rows *sql.Rows, r *Record) error { return rows.Scan(r.targets()...) },
+	return one(tx, func(rows *Rows, r *Record) error { return rows.Scan(r.targets()...) },
 		`SELECT `+recordColumns+` FROM records r WHERE r.number = $1`, int64(number))
 }
 
 // BlockHash is the hash of a block that holds a record.
 func (tx *Tx) BlockHash(block uint64) (h wire.Hash, ok bool, err error) {
 	err = tx.QueryRow(`SELECT block_hash FROM records WHERE block = $1 LIMIT 1`, int64(block)).Scan(&h)
-	if errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, ErrNoRows) {
 		return h, false, nil
 	}
 	return h, err == nil, err
@@ -145,7 +145,7 @@ func (tx *Tx) BlockHash(block uint64) (h wire.Hash, ok bool, err error) {
 
 const pinColumns = recordColumns + `, p.org, p.root, p.tag, p.handles, p.control, p.via, p.audience, p.epoch, p.n, p.state, p.reason`
 
-func scanPin(rows *sql.Rows, p *Pin) error {
+func scanPin(rows *Rows, p *Pin) error {
 	var b PinBody
 	var handles, audience []byte
 	var epoch, n sql.NullInt64
@@ -243,7 +243,7 @@ func (tx *Tx) Pinned(audience wire.Hash, org wire.OrgID, root wire.Hash) (bool, 
 
 // OpenEntries gives the stored state of each open entry of an audience.
 func (tx *Tx) OpenEntries(audience wire.Hash) ([][]byte, error) {
-	return collect(tx, func(rows *sql.Rows, b *[]byte) error { return rows.Scan(b) },
+	return collect(tx, func(rows *Rows, b *[]byte) error { return rows.Scan(b) },
 		`SELECT entry FROM pins WHERE audience = $1 AND state = 'open' ORDER BY number`, audience)
 }
 
@@ -251,7 +251,7 @@ func (tx *Tx) OpenEntries(audience wire.Hash) ([][]byte, error) {
 func (tx *Tx) Meta(name string) (string, error) {
 	var v string
 	err := tx.QueryRow(`SELECT value FROM meta WHERE name = $1`, name).Scan(&v)
-	if errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, ErrNoRows) {
 		return "", nil
 	}
 	return v, err
@@ -264,7 +264,7 @@ func (tx *Tx) SetMeta(name, value string) error {
 }
 
 // collect runs a query and scans each row.
-func collect[T any](tx *Tx, scan func(*sql.Rows, *T) error, query string, args ...any) ([]T, error) {
+func collect[T any](tx *Tx, scan func(*Rows, *T) error, query string, args ...any) ([]T, error) {
 	rows, err := tx.Query(query, args...)
 	if err != nil {
 		return nil, err
@@ -282,7 +282,7 @@ func collect[T any](tx *Tx, scan func(*sql.Rows, *T) error, query string, args .
 }
 
 // one is collect for a query with at most one row; nil if there is none.
-func one[T any](tx *Tx, scan func(*sql.Rows, *T) error, query string, args ...any) (*T, error) {
+func one[T any](tx *Tx, scan func(*Rows, *T) error, query string, args ...any) (*T, error) {
 	all, err := collect(tx, scan, query, args...)
 	if err != nil || len(all) == 0 {
 		return nil, err

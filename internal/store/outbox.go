@@ -1,8 +1,6 @@
 package store
 
 import (
-	"database/sql"
-
 	"github.com/parley-node/parley/wire"
 )
 
@@ -34,7 +32,7 @@ func (tx *Tx) AddParcels(ps ...Parcel) error {
 
 const parcelColumns = `id, peer, kind, root, org, op, attempts, due, since, error`
 
-func scanParcel(rows *sql.Rows, p *Parcel) error {
+func scanParcel(rows *Rows, p *Parcel) error {
 	return rows.Scan(&p.ID, &p.Peer, &p.Kind, &p.Root, &p.Org, &p.Op, &p.Attempts, &p.Due, &p.Since, &p.Error)
 }
 
@@ -53,7 +51,7 @@ type OutboxSummary struct {
 
 // OutboxByPeer sums up what waits, per peer.
 func (tx *Tx) OutboxByPeer() ([]OutboxSummary, error) {
-	return collect(tx, func(rows *sql.Rows, s *OutboxSummary) error {
+	return collect(tx, func(rows *Rows, s *OutboxSummary) error {
 		return rows.Scan(&s.Peer, &s.Waiting, &s.Since, &s.Error)
 	}, `SELECT peer, COUNT(*), MIN(since), MAX(error) FROM outbox GROUP BY peer ORDER BY peer`)
 }
@@ -123,7 +121,7 @@ func (tx *Tx) SignSubmission(s *Submission) error {
 
 const submissionColumns = `id, account, nonce, purpose, root, audience, epoch, n, call, tx_hash, raw, bump, state, op, created, error`
 
-func scanSubmission(rows *sql.Rows, s *Submission) error {
+func scanSubmission(rows *Rows, s *Submission) error {
 	return rows.Scan(&s.ID, &s.Account, &s.Nonce, &s.Purpose, &s.Root, &s.Audience, &s.Epoch, &s.N, &s.Call, &s.TxHash, &s.Raw, &s.Bump, &s.State, &s.Op, &s.Created, &s.Error)
 }
 
