@@ -147,7 +147,7 @@ func (n *network) transact(from *ecdsa.PrivateKey, to *common.Address, data []by
 		n.t.Fatal(err)
 	}
 	tx, err := types.SignNewTx(from, types.LatestSignerForChainID(big.NewInt(chainID)), &types.LegacyTx{
-		Nonce: n.nonces[addr(from)], GasPrice: new(big.Int).Mul(head.BaseFee, big.NewInt(2)), Gas: 16_000_000, To: to, Data: data,
+		Nonce: n.nonces[addr(from)], GasPrice: new(big.Int).Add(head.BaseFee, big.NewInt(1e9)), Gas: 16_000_000, To: to, Data: data,
 	})
 	if err != nil {
 		n.t.Fatal(err)
