@@ -165,6 +165,7 @@ type NodeProfile struct {
 type Params struct {
 	Confirmations   uint64 // blocks on top before a position is final, for chains without finality
 	ProtocolVersion uint64
+	ProtocolFrom    uint64        // the block from which ProtocolVersion holds; zero for at once
 	Window          uint64        // W: how far n may run ahead of or behind the highest valid one
 	ReceiptAge      uint64        // K: how many blocks a receipt's recent block may lie before the pin
 	SkipAfter       time.Duration // T: nodes vote against an entry nobody holds
