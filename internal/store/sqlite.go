@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
-	"strconv"
 
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
@@ -108,16 +107,4 @@ func (db *DB) explain(err error) error {
 func isUnique(err error) bool {
 	e, ok := errors.AsType[*sqlite.Error](err)
 	return ok && (e.Code() == lib.SQLITE_CONSTRAINT_UNIQUE || e.Code() == lib.SQLITE_CONSTRAINT_PRIMARYKEY)
-}
-
-// placeholders appends "$first, … $last" for n arguments.
-func placeholders(b []byte, first, n int) []byte {
-	for i := range n {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, '$')
-		b = strconv.AppendInt(b, int64(first+i), 10)
-	}
-	return b
 }
