@@ -43,16 +43,20 @@ func TestPayloadIsBound(t *testing.T) {
 	flip[len(flip)/2] ^= 1
 	other := NewEpochSecret(Hash{}).Keys()
 	for name, open := range map[string]func() ([]byte, error){
-		"another author":   func() ([]byte, error) { return testKeys.OpenPayload(h("x"), h("root"), sealed) },
-		"another root":     func() ([]byte, error) { return testKeys.OpenPayload(h("author"), h("x"), sealed) },
-		"another epoch":    func() ([]byte, error) { return other.OpenPayload(h("author"), h("root"), sealed) },
-		"a changed byte":   func() ([]byte, error) { return testKeys.OpenPayload(h("author"), h("root"), flip) },
-		"no last chunk":    func() ([]byte, error) { return testKeys.OpenPayload(h("author"), h("root"), join(first)) },
-		"no first chunk":   func() ([]byte, error) { return testKeys.OpenPayload(h("author"), h("root"), join(second)) },
-		"swapped chunks":   func() ([]byte, error) { return testKeys.OpenPayload(h("author"), h("root"), join(second, first)) },
-		"a repeated chunk": func() ([]byte, error) { return testKeys.OpenPayload(h("author"), h("root"), join(first, first, second)) },
-		"an extra byte":    func() ([]byte, error) { return testKeys.OpenPayload(h("author"), h("root"), join(first, second, []byte{0})) },
-		"too few bytes":    func() ([]byte, error) { return testKeys.OpenPayload(h("author"), h("root"), sealed[:20]) },
+		"another author": func() ([]byte, error) { return testKeys.OpenPayload(h("x"), h("root"), sealed) },
+		"another root":   func() ([]byte, error) { return testKeys.OpenPayload(h("author"), h("x"), sealed) },
+		"another epoch":  func() ([]byte, error) { return other.OpenPayload(h("author"), h("root"), sealed) },
+		"a changed byte": func() ([]byte, error) { return testKeys.OpenPayload(h("author"), h("root"), flip) },
+		"no last chunk":  func() ([]byte, error) { return testKeys.OpenPayload(h("author"), h("root"), join(first)) },
+		"no first chunk": func() ([]byte, error) { return testKeys.OpenPayload(h("author"), h("root"), join(second)) },
+		"swapped chunks": func() ([]byte, error) { return testKeys.OpenPayload(h("author"), h("root"), join(second, first)) },
+		"a repeated chunk": func() ([]byte, error) {
+			return testKeys.OpenPayload(h("author"), h("root"), join(first, first, second))
+		},
+		"an extra byte": func() ([]byte, error) {
+			return testKeys.OpenPayload(h("author"), h("root"), join(first, second, []byte{0}))
+		},
+		"too few bytes": func() ([]byte, error) { return testKeys.OpenPayload(h("author"), h("root"), sealed[:20]) },
 	} {
 		if _, err := open(); err == nil {
 			t.Errorf("%s: it opens", name)
@@ -110,10 +114,12 @@ func TestControl(t *testing.T) {
 		"another root":    func() (Control, error) { return testKeys.OpenControl(sealed, key, 7, h("x"), handles) },
 		"fewer handles":   func() (Control, error) { return testKeys.OpenControl(sealed, key, 7, root, handles[:1]) },
 		"swapped handles": func() (Control, error) { return testKeys.OpenControl(sealed, key, 7, root, []Handle{{2}, {1}}) },
-		"another epoch":   func() (Control, error) { return NewEpochSecret(Hash{}).Keys().OpenControl(sealed, key, 7, root, handles) },
-		"a changed byte":  func() (Control, error) { return testKeys.OpenControl(flip, key, 7, root, handles) },
-		"another size":    func() (Control, error) { return testKeys.OpenControl(sealed[:len(sealed)-1], key, 7, root, handles) },
-		"nothing":         func() (Control, error) { return testKeys.OpenControl(nil, key, 7, root, handles) },
+		"another epoch": func() (Control, error) {
+			return NewEpochSecret(Hash{}).Keys().OpenControl(sealed, key, 7, root, handles)
+		},
+		"a changed byte": func() (Control, error) { return testKeys.OpenControl(flip, key, 7, root, handles) },
+		"another size":   func() (Control, error) { return testKeys.OpenControl(sealed[:len(sealed)-1], key, 7, root, handles) },
+		"nothing":        func() (Control, error) { return testKeys.OpenControl(nil, key, 7, root, handles) },
 	} {
 		if _, err := open(); err == nil {
 			t.Errorf("%s: it opens", name)
