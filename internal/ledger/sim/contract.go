@@ -16,20 +16,22 @@ const (
 	maxEndpoints = 16
 	maxEndpoint  = 255
 	maxSealKey   = 4096
+	maxPower     = 1 << 40
 )
 
 // contract is the state of the network contract: the same rules as the
 // Solidity one, run by Go. Every method checks all it needs before it changes
 // anything, so a refused call leaves no trace.
 type contract struct {
-	members   map[wire.OrgID]*member
-	keys      map[wire.Address]*key
-	proposals []*proposal
-	params    ledger.Params
-	policy    ledger.Policy
-	closed    string // why every call is refused, "" while the network is open
-	carried   map[wire.Hash]bool
-	emitted   []emission // by the running transaction
+	members    map[wire.OrgID]*member
+	keys       map[wire.Address]*key
+	proposals  []*proposal
+	validators map[wire.Hash]uint64
+	params     ledger.Params
+	policy     ledger.Policy
+	closed     string // why every call is refused, "" while the network is open
+	carried    map[wire.Hash]bool
+	emitted    []emission // by the running transaction
 }
 
 type emission struct {
@@ -70,11 +72,12 @@ func refuse(format string, args ...any) error {
 // found runs the constructor.
 func found(cfg Config) (*contract, error) {
 	c := &contract{
-		members: map[wire.OrgID]*member{},
-		keys:    map[wire.Address]*key{},
-		carried: map[wire.Hash]bool{},
-		params:  cfg.Params,
-		policy:  cfg.Policy,
+		members:    map[wire.OrgID]*member{},
+		keys:       map[wire.Address]*key{},
+		carried:    map[wire.Hash]bool{},
+		validators: map[wire.Hash]uint64{},
+		params:     cfg.Params,
+		policy:     cfg.Policy,
 	}
 	if len(cfg.Founders) == 0 {
 		return nil, refuse("a network needs at least one founding member")
@@ -131,14 +134,14 @@ func (c *contract) caller(from wire.Address) (wire.OrgID, error) {
 	if k == nil {
 		return wire.OrgID{}, refuse("account %s is no member's key; ask the members to admit its organisation", from)
 	}
-	if !k.valid {
-		return wire.OrgID{}, refuse("key %s was revoked by its organisation; use one of its valid keys", from)
-	}
 	switch c.members[k.org].standing {
 	case suspended:
 		return wire.OrgID{}, refuse("organisation %s is suspended; the other members can resume it", k.org.Short())
-	case removed:
+	case removed: // before its keys: they ended with the membership
 		return wire.OrgID{}, refuse("organisation %s was removed from the network", k.org.Short())
+	}
+	if !k.valid {
+		return wire.OrgID{}, refuse("key %s was revoked by its organisation; use one of its valid keys", from)
 	}
 	return k.org, nil
 }
@@ -309,9 +312,7 @@ func (c *contract) checkProposal(p ledger.Proposal) error {
 	case p.Params != nil:
 		return checkParams(*p.Params)
 	case p.Validator != nil:
-		if p.Validator.Key.IsZero() {
-			return refuse("the validator key is zero")
-		}
+		return c.checkValidator(*p.Validator)
 	case p.Successor != nil:
 		if p.Successor.IsZero() {
 			return refuse("the successor contract's address is zero")
@@ -326,9 +327,6 @@ func (c *contract) checkAdmit(a ledger.MemberAdmitted) error {
 	}
 	if m := c.members[a.Org]; m != nil && m.standing != removed {
 		return refuse("organisation %s is already a member", a.Org.Short())
-	}
-	if k := c.keys[a.Key]; k != nil && k.org == a.Org {
-		return nil // it comes back
 	}
 	return c.checkKey(a.Org, a.Key)
 }
@@ -352,12 +350,30 @@ func (c *contract) checkPolicy(p ledger.Policy) error {
 	return nil
 }
 
+// checkValidator refuses what would stop the consensus of a bundled ledger for
+// ever.
+func (c *contract) checkValidator(v ledger.ValidatorChanged) error {
+	switch _, known := c.validators[v.Key]; {
+	case v.Key.IsZero():
+		return refuse("the validator key is zero")
+	case v.Power > maxPower:
+		return refuse("the validator's power is %d, at most %d is allowed", v.Power, uint64(maxPower))
+	case v.Power == 0 && !known:
+		return refuse("%s is no validator", v.Key.Short())
+	case v.Power == 0 && len(c.validators) == 1:
+		return refuse("%s is the last validator", v.Key.Short())
+	}
+	return nil
+}
+
 func checkParams(p ledger.Params) error {
 	switch {
 	case p.ProtocolVersion == 0:
 		return refuse("the protocol version is 0")
 	case p.Window == 0:
 		return refuse("the window is 0, it must be at least 1")
+	case p.ReceiptAge == 0:
+		return refuse("the receipt age is 0 blocks, it must be at least 1")
 	case p.SkipAfter <= 0 || p.SkipGrace <= 0:
 		return refuse("the skip times are %v and %v, both must be above 0", p.SkipAfter, p.SkipGrace)
 	}
@@ -376,7 +392,7 @@ func (c *contract) apply(from wire.Address, p ledger.Proposal) {
 		c.members[*p.Resume].standing = active
 		c.emit(from, ledger.MemberResumed{Org: *p.Resume})
 	case p.Remove != nil:
-		c.members[*p.Remove].standing = removed
+		c.remove(*p.Remove)
 		c.emit(from, ledger.MemberRemoved{Org: *p.Remove})
 	case p.Policy != nil:
 		c.policy = *p.Policy
@@ -385,7 +401,7 @@ func (c *contract) apply(from wire.Address, p ledger.Proposal) {
 		c.params = *p.Params
 		c.emit(from, ledger.ParamsChanged{Params: c.params})
 	case p.Validator != nil:
-		c.emit(from, *p.Validator)
+		c.setValidator(from, *p.Validator)
 	case p.Successor != nil:
 		c.closed = "the network moved to the contract " + p.Successor.String()
 		c.emit(from, ledger.Succeeded{Contract: *p.Successor})
@@ -395,16 +411,31 @@ func (c *contract) apply(from wire.Address, p ledger.Proposal) {
 	}
 }
 
-// admit makes an organisation active with a first key. One that was removed
-// before comes back with its earlier keys as it left them.
+// admit begins a membership with one key.
 func (c *contract) admit(from wire.Address, a ledger.MemberAdmitted) {
-	if m := c.members[a.Org]; m != nil {
-		m.standing = active
-	} else {
-		c.members[a.Org] = &member{}
-	}
-	if k := c.keys[a.Key]; k == nil || !k.valid {
-		c.setKey(a.Org, a.Key)
-	}
+	c.members[a.Org] = &member{}
+	c.setKey(a.Org, a.Key)
 	c.emit(from, a)
+}
+
+// remove ends a membership with all its keys and votes, so that an
+// organisation that is admitted again starts afresh.
+func (c *contract) remove(org wire.OrgID) {
+	c.members[org] = &member{standing: removed}
+	for _, k := range c.keys {
+		if k.org == org {
+			k.valid = false
+		}
+	}
+	for _, p := range c.proposals {
+		delete(p.votes, org)
+	}
+}
+
+func (c *contract) setValidator(from wire.Address, v ledger.ValidatorChanged) {
+	c.validators[v.Key] = v.Power
+	if v.Power == 0 {
+		delete(c.validators, v.Key)
+	}
+	c.emit(from, v)
 }
