@@ -110,3 +110,11 @@ func (u Unpinned) Signer() (Address, error) {
 	}
 	return RecoverAddress(digest, u.Signature)
 }
+
+// Activated tells a member that joined with an epoch which pin made it current
+// (kind "activated").
+type Activated struct {
+	_          struct{} `cbor:",toarray"`
+	Definition Hash     // of the epoch
+	Pin        uint64   // number of the record on the ledger
+}

@@ -100,7 +100,7 @@ func (n *Network) ApplyClaim(tx *store.Tx, namespace string, org wire.OrgID, org
 		if c.Name != orgName || c.Salt == nil || wire.OrgIDOf(c.Name, *c.Salt) != org {
 			return nil, fmt.Sprintf("the organisation %q is not the author of this claim", c.Name), nil
 		}
-		if have, err := tx.OrgIdentity(namespace, org); err != nil {
+		if have, err := OrgIdentity(tx, namespace, org); err != nil {
 			return nil, "", err
 		} else if have != nil {
 			return nil, fmt.Sprintf("this organisation has an identity already: %s", have.DID), nil
@@ -109,7 +109,7 @@ func (n *Network) ApplyClaim(tx *store.Tx, namespace string, org wire.OrgID, org
 		if c.Parent == nil {
 			return nil, "the identity names no parent", nil
 		}
-		if parent, err = tx.IdentityByID(namespace, *c.Parent); err != nil {
+		if parent, err = store.Optional(tx.IdentityByID(namespace, *c.Parent)); err != nil {
 			return nil, "", err
 		}
 		if parent == nil || parent.Org != org || parent.Type == TypeNode {
@@ -118,12 +118,12 @@ func (n *Network) ApplyClaim(tx *store.Tx, namespace string, org wire.OrgID, org
 	default:
 		return nil, fmt.Sprintf("identity type %q is not one of org, node, custom", c.Type), nil
 	}
-	if have, err := tx.IdentityByDID(namespace, c.DID); err != nil {
+	if have, err := store.Optional(tx.IdentityByDID(namespace, c.DID)); err != nil {
 		return nil, "", err
 	} else if have != nil {
 		return nil, fmt.Sprintf("the DID %s is taken", c.DID), nil
 	}
-	if have, err := tx.IdentityByID(namespace, c.ID); err != nil {
+	if have, err := store.Optional(tx.IdentityByID(namespace, c.ID)); err != nil {
 		return nil, "", err
 	} else if have != nil {
 		return nil, fmt.Sprintf("the id %s is taken by %s", c.ID, have.DID), nil
@@ -160,7 +160,7 @@ func (n *Network) ApplyClaim(tx *store.Tx, namespace string, org wire.OrgID, org
 
 // ApplyUpdate judges an update by org and stores it if it is valid.
 func ApplyUpdate(tx *store.Tx, namespace string, org wire.OrgID, u Update, message wire.UUID, at store.Time) (stored *store.Identity, reject string, err error) {
-	id, err := tx.IdentityByID(namespace, u.ID)
+	id, err := store.Optional(tx.IdentityByID(namespace, u.ID))
 	if err != nil {
 		return nil, "", err
 	}
@@ -174,11 +174,11 @@ func ApplyUpdate(tx *store.Tx, namespace string, org wire.OrgID, u Update, messa
 // SyncVerifiers makes the organisation's ledger keys verifiers of its identity,
 // once that is claimed.
 func (n *Network) SyncVerifiers(tx *store.Tx, namespace string, org wire.OrgID, at store.Time) error {
-	id, err := tx.OrgIdentity(namespace, org)
+	id, err := OrgIdentity(tx, namespace, org)
 	if err != nil || id == nil {
 		return err
 	}
-	for _, key := range n.Keys(org, End) {
+	for _, key := range n.ValidKeys(org, End) {
 		if err := putVerifier(tx, namespace, id.ID, VerifierAddress, key.String(), at); err != nil {
 			return err
 		}
@@ -195,7 +195,7 @@ func putVerifier(tx *store.Tx, namespace string, identity wire.UUID, typ, value 
 // the name of a custom identity; nil if there is none.
 func Resolve(tx *store.Tx, namespace, what string) (*store.Identity, error) {
 	for _, did := range []string{what, DID(TypeOrg, what), DID(TypeCustom, what)} {
-		if id, err := tx.IdentityByDID(namespace, did); err != nil || id != nil {
+		if id, err := store.Optional(tx.IdentityByDID(namespace, did)); err != nil || id != nil {
 			return id, err
 		}
 	}
@@ -203,5 +203,22 @@ func Resolve(tx *store.Tx, namespace, what string) (*store.Identity, error) {
 	if err != nil {
 		return nil, nil // no name, no DID, no id: unknown
 	}
-	return tx.IdentityByID(namespace, id)
+	return store.Optional(tx.IdentityByID(namespace, id))
+}
+
+// OrgIdentity is the identity that an organisation claimed; nil until then.
+func OrgIdentity(tx *store.Tx, namespace string, org wire.OrgID) (*store.Identity, error) {
+	return first(tx.IdentitiesOfOrg(namespace, org, TypeOrg))
+}
+
+// NodeIdentity is the first node that an organisation claimed; nil until then.
+func NodeIdentity(tx *store.Tx, namespace string, org wire.OrgID) (*store.Identity, error) {
+	return first(tx.IdentitiesOfOrg(namespace, org, TypeNode))
+}
+
+func first(all []*store.Identity, err error) (*store.Identity, error) {
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return all[0], nil
 }

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"sort"
 	"sync"
-	"time"
 
 	"github.com/parley-node/parley/internal/ledger"
+	"github.com/parley-node/parley/internal/order"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
 )
@@ -25,6 +25,7 @@ type Network struct {
 	orgs       map[wire.OrgID]*orgLife
 	keys       map[wire.Address]keyLife
 	params     []paramsAt
+	departures []order.Departure
 	policy     ledger.Policy
 	founded    *ledger.Founded
 	terminated bool
@@ -79,14 +80,14 @@ func (n *Network) Load(tx *store.Tx) error {
 		if err != nil {
 			return fmt.Errorf("record %d: %w", records[i].Number, err)
 		}
-		n.Apply(records[i].Number, records[i].Position, body)
+		n.Apply(records[i].Number, records[i].Position, records[i].BlockTime, body)
 	}
 	return nil
 }
 
 // Apply takes in the next record. Records that were applied already change
 // nothing, so that a feed may repeat itself after a failed transaction.
-func (n *Network) Apply(number uint64, at wire.Position, body ledger.Body) {
+func (n *Network) Apply(number uint64, at wire.Position, time store.Time, body ledger.Body) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if number <= n.through {
@@ -105,13 +106,13 @@ func (n *Network) Apply(number uint64, at wire.Position, body ledger.Body) {
 		}
 		n.addKey(b.Org, b.Key, at)
 	case ledger.MemberSuspended:
-		n.end(b.Org, at)
+		n.end(b.Org, at, time)
 	case ledger.MemberResumed:
 		if o := n.org(b.Org); len(o.changes)%2 == 0 {
 			o.changes = append(o.changes, at)
 		}
 	case ledger.MemberRemoved:
-		n.end(b.Org, at)
+		n.end(b.Org, at, time)
 		n.org(b.Org).removed = true
 	case ledger.KeyAdded:
 		n.addKey(b.Org, b.Key, at)
@@ -152,10 +153,21 @@ func (n *Network) org(id wire.OrgID) *orgLife {
 	return o
 }
 
-func (n *Network) end(id wire.OrgID, at wire.Position) {
+func (n *Network) end(id wire.OrgID, at wire.Position, time store.Time) {
 	if o := n.org(id); len(o.changes)%2 == 1 {
 		o.changes = append(o.changes, at)
+		n.departures = append(n.departures, order.Departure{Position: at, Time: time.Time()})
 	}
+}
+
+// Departures are the records in (after, through] that suspended or removed a
+// member, in ledger order.
+func (n *Network) Departures(after, through wire.Position) []order.Departure {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	first := sort.Search(len(n.departures), func(i int) bool { return n.departures[i].Position.Compare(after) > 0 })
+	last := sort.Search(len(n.departures), func(i int) bool { return n.departures[i].Position.Compare(through) > 0 })
+	return n.departures[first:last:last]
 }
 
 func (n *Network) addKey(org wire.OrgID, key wire.Address, at wire.Position) {
@@ -201,8 +213,27 @@ func (n *Network) active(org wire.OrgID, at wire.Position) bool {
 	return before%2 == 1
 }
 
-// Keys are an organisation's valid keys at a position, oldest first.
+// Keys are all keys that an organisation had up to a position, revoked ones
+// too, oldest first.
 func (n *Network) Keys(org wire.OrgID, at wire.Position) []wire.Address {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	o := n.orgs[org]
+	if o == nil {
+		return nil
+	}
+	var had []wire.Address
+	for _, k := range o.keys {
+		if n.keys[k].from.Compare(at) < 0 {
+			had = append(had, k)
+		}
+	}
+	return had
+}
+
+// ValidKeys are an organisation's valid keys at a position, oldest first; none
+// if it is not active there.
+func (n *Network) ValidKeys(org wire.OrgID, at wire.Position) []wire.Address {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	o := n.orgs[org]
@@ -216,6 +247,19 @@ func (n *Network) Keys(org wire.OrgID, at wire.Position) []wire.Address {
 		}
 	}
 	return valid
+}
+
+// Params are the network's constants for ordering at a position.
+func (n *Network) Params(at wire.Position) order.Params {
+	p := n.ParamsAt(at)
+	return order.Params{Window: p.Window, ReceiptAge: p.ReceiptAge, SkipAfter: p.SkipAfter, SkipGrace: p.SkipGrace}
+}
+
+// Through is the number of the last record applied.
+func (n *Network) Through() uint64 {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.through
 }
 
 // ParamsAt are the network's constants at a position.
@@ -304,7 +348,3 @@ func (n *Network) Status() Status {
 	sort.Slice(s.Proposals, func(i, j int) bool { return s.Proposals[i].ID < s.Proposals[j].ID })
 	return s
 }
-
-// ConsensusTime converts a block's time for comparison with durations of
-// Params.
-func ConsensusTime(t store.Time) time.Time { return time.Unix(0, int64(t)).UTC() }

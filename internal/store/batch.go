@@ -49,10 +49,10 @@ func nullHex(h Hex) any {
 	return string(h)
 }
 
-const batchColumns = `seq, id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
+const batchRowColumns = `seq, id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
 	org, root, audience, epoch, envelope, own, state, since, alone, receipt, certified`
 
-func scanBatch(rows *Rows, b *BatchRow) error {
+func scanBatchRow(rows *Rows, b *BatchRow) error {
 	var group sql.NullString
 	var hash string
 	if err := rows.Scan(&b.Seq, &b.ID, &b.Type, &b.Namespace, &b.Node, &group, &b.Created, &b.Author, &b.Key, &hash, (*[]byte)(&b.Manifest), &b.Tx.Type, &b.Tx.ID, &b.Confirmed,
@@ -65,17 +65,17 @@ func scanBatch(rows *Rows, b *BatchRow) error {
 
 // BatchByRoot is nil if this node does not hold it.
 func (tx *Tx) BatchByRoot(org wire.OrgID, root wire.Hash) (*BatchRow, error) {
-	return one(tx, scanBatch, `SELECT `+batchColumns+` FROM batches WHERE root = $1 AND org = $2`, root, org)
+	return one(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE root = $1 AND org = $2`, root, org)
 }
 
 // BatchesByRoot lists the batches with a root, whoever the author.
 func (tx *Tx) BatchesByRoot(root wire.Hash) ([]BatchRow, error) {
-	return collect(tx, scanBatch, `SELECT `+batchColumns+` FROM batches WHERE root = $1`, root)
+	return collect(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE root = $1`, root)
 }
 
 // OwnBatches lists our batches in a state, oldest first.
 func (tx *Tx) OwnBatches(state string) ([]BatchRow, error) {
-	return collect(tx, scanBatch, `SELECT `+batchColumns+` FROM batches WHERE own AND state <> 'done' AND state = $1 ORDER BY seq`, state)
+	return collect(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE own AND state <> 'done' AND state = $1 ORDER BY seq`, state)
 }
 
 // InFlight counts our batches per audience that are not decided yet.
@@ -95,6 +95,31 @@ func (tx *Tx) InFlight() (map[wire.Hash]int, error) {
 		counts[a] = n
 	}
 	return counts, rows.Err()
+}
+
+// BlobsOfBatch lists the hashes of the blobs that a batch's messages carry.
+func (tx *Tx) BlobsOfBatch(org wire.OrgID, root wire.Hash) ([]Hex, error) {
+	return collect(tx, func(rows *Rows, h *Hex) error { return rows.Scan((*string)(h)) },
+		`SELECT DISTINCT d.blob_hash FROM messages m JOIN message_data l ON l.message = m.seq JOIN data d ON d.seq = l.data
+		WHERE m.root = $1 AND m.org = $2 AND d.blob_hash IS NOT NULL`, root, org)
+}
+
+// EnterBatch ties messages to the batch that they went into, in its order.
+func (tx *Tx) EnterBatch(seqs []int64, b *BatchRow, state string) error {
+	for i, seq := range seqs {
+		if _, err := tx.Exec(`UPDATE messages SET state = $1, batch = $2, tx_id = $3, org = $4, root = $5, idx = $6 WHERE seq = $7`,
+			state, b.ID, b.Tx.ID, b.Org, b.Root, i, seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LeaveBatch takes the undecided messages out of a batch whose pin can no
+// longer count, so that they go into another.
+func (tx *Tx) LeaveBatch(org wire.OrgID, root wire.Hash) error {
+	_, err := tx.Exec(`UPDATE messages SET state = 'ready', batch = NULL, tx_id = NULL, root = NULL, idx = NULL WHERE root = $1 AND org = $2 AND state = 'sent'`, root, org)
+	return err
 }
 
 // SetBatchState moves a batch on.

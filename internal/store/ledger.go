@@ -143,9 +143,9 @@ func (tx *Tx) BlockHash(block uint64) (h wire.Hash, ok bool, err error) {
 	return h, err == nil, err
 }
 
-const pinColumns = recordColumns + `, p.org, p.root, p.tag, p.handles, p.control, p.via, p.audience, p.epoch, p.n, p.state, p.reason`
+const pinRowColumns = recordColumns + `, p.org, p.root, p.tag, p.handles, p.control, p.via, p.audience, p.epoch, p.n, p.state, p.reason`
 
-func scanPin(rows *Rows, p *Pin) error {
+func scanPinRow(rows *Rows, p *Pin) error {
 	var b PinBody
 	var handles, audience []byte
 	var epoch, n sql.NullInt64
@@ -168,7 +168,7 @@ func scanPin(rows *Rows, p *Pin) error {
 
 // PinsAfter lists pins with a number above after, in order.
 func (tx *Tx) PinsAfter(after uint64, limit int) ([]Pin, error) {
-	return collect(tx, scanPin, `SELECT `+pinColumns+` FROM pins p JOIN records r ON r.number = p.number WHERE p.number > $1 ORDER BY p.number LIMIT $2`, int64(after), limit)
+	return collect(tx, scanPinRow, `SELECT `+pinRowColumns+` FROM pins p JOIN records r ON r.number = p.number WHERE p.number > $1 ORDER BY p.number LIMIT $2`, int64(after), limit)
 }
 
 // PinsBefore lists pins with a number below before, newest first. A zero
@@ -177,7 +177,7 @@ func (tx *Tx) PinsBefore(before uint64, limit int) ([]Pin, error) {
 	if before == 0 {
 		before = 1 << 62
 	}
-	return collect(tx, scanPin, `SELECT `+pinColumns+` FROM pins p JOIN records r ON r.number = p.number WHERE p.number < $1 ORDER BY p.number DESC LIMIT $2`, int64(before), limit)
+	return collect(tx, scanPinRow, `SELECT `+pinRowColumns+` FROM pins p JOIN records r ON r.number = p.number WHERE p.number < $1 ORDER BY p.number DESC LIMIT $2`, int64(before), limit)
 }
 
 // PinsByTag lists pins above a number that carry one of the tags, in order: the
@@ -192,17 +192,17 @@ func (tx *Tx) PinsByTag(after uint64, tags []wire.Tag) ([]Pin, error) {
 		in += fmt.Sprintf(",$%d", i+2)
 		args = append(args, t)
 	}
-	return collect(tx, scanPin, `SELECT `+pinColumns+` FROM pins p JOIN records r ON r.number = p.number WHERE p.number > $1 AND p.tag IN (`+in[1:]+`) ORDER BY p.number`, args...)
+	return collect(tx, scanPinRow, `SELECT `+pinRowColumns+` FROM pins p JOIN records r ON r.number = p.number WHERE p.number > $1 AND p.tag IN (`+in[1:]+`) ORDER BY p.number`, args...)
 }
 
 // PinByNumber is nil if there is none.
 func (tx *Tx) PinByNumber(number uint64) (*Pin, error) {
-	return one(tx, scanPin, `SELECT `+pinColumns+` FROM pins p JOIN records r ON r.number = p.number WHERE p.number = $1`, int64(number))
+	return one(tx, scanPinRow, `SELECT `+pinRowColumns+` FROM pins p JOIN records r ON r.number = p.number WHERE p.number = $1`, int64(number))
 }
 
 // PinsOfBatch lists the pins of (author, root), in order.
 func (tx *Tx) PinsOfBatch(org wire.OrgID, root wire.Hash) ([]Pin, error) {
-	return collect(tx, scanPin, `SELECT `+pinColumns+` FROM pins p JOIN records r ON r.number = p.number WHERE p.root = $1 AND p.org = $2 ORDER BY p.number`, root, org)
+	return collect(tx, scanPinRow, `SELECT `+pinRowColumns+` FROM pins p JOIN records r ON r.number = p.number WHERE p.root = $1 AND p.org = $2 ORDER BY p.number`, root, org)
 }
 
 // SetPin stores what the confirm loop found out about a pin. entry is nil once
@@ -219,9 +219,10 @@ func (tx *Tx) SetEntry(number uint64, entry []byte) error {
 	return err
 }
 
-// ClosePin marks an entry as decided and its handles as dispatched.
-func (tx *Tx) ClosePin(number uint64, reason string) error {
-	if _, err := tx.Exec(`UPDATE pins SET state = 'done', reason = $1, entry = NULL WHERE number = $2`, reason, int64(number)); err != nil {
+// ClosePin marks an entry as decided and its handles as dispatched. Its last
+// row stays: votes may still come against it.
+func (tx *Tx) ClosePin(number uint64, reason string, entry []byte) error {
+	if _, err := tx.Exec(`UPDATE pins SET state = 'done', reason = $1, entry = $2 WHERE number = $3`, reason, entry, int64(number)); err != nil {
 		return err
 	}
 	_, err := tx.Exec(`UPDATE pin_handles SET dispatched = TRUE WHERE sequence BETWEEN $1 AND $2`, int64(number)*256, int64(number)*256+255)
@@ -245,6 +246,22 @@ func (tx *Tx) Pinned(audience wire.Hash, org wire.OrgID, root wire.Hash) (bool, 
 func (tx *Tx) OpenEntries(audience wire.Hash) ([][]byte, error) {
 	return collect(tx, func(rows *Rows, b *[]byte) error { return rows.Scan(b) },
 		`SELECT entry FROM pins WHERE audience = $1 AND state = 'open' ORDER BY number`, audience)
+}
+
+// PastEntry is the stored row of a decided entry; nil if there is none.
+func (tx *Tx) PastEntry(audience wire.Hash, org wire.OrgID, root wire.Hash) (entry []byte, err error) {
+	err = tx.QueryRow(`SELECT entry FROM pins WHERE root = $1 AND org = $2 AND audience = $3 AND state = 'done'`, root, org, audience).Scan(&entry)
+	if errors.Is(err, ErrNoRows) {
+		return nil, nil
+	}
+	return entry, err
+}
+
+// PastEntriesOf lists the stored rows of an organisation's decided entries from
+// a number on.
+func (tx *Tx) PastEntriesOf(audience wire.Hash, org wire.OrgID, from uint64) ([][]byte, error) {
+	return collect(tx, func(rows *Rows, b *[]byte) error { return rows.Scan(b) },
+		`SELECT entry FROM pins WHERE audience = $1 AND org = $2 AND state = 'done' AND number >= $3 ORDER BY number`, audience, org, int64(from))
 }
 
 // Meta reads a single value; empty if it is not set.
@@ -288,4 +305,12 @@ func one[T any](tx *Tx, scan func(*Rows, *T) error, query string, args ...any) (
 		return nil, err
 	}
 	return &all[0], nil
+}
+
+// Optional turns ErrNoRows of a look-up into nil.
+func Optional[T any](v *T, err error) (*T, error) {
+	if errors.Is(err, ErrNoRows) {
+		return nil, nil
+	}
+	return v, err
 }

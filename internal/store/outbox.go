@@ -36,9 +36,9 @@ func scanParcel(rows *Rows, p *Parcel) error {
 	return rows.Scan(&p.ID, &p.Peer, &p.Kind, &p.Root, &p.Org, &p.Op, &p.Attempts, &p.Due, &p.Since, &p.Error)
 }
 
-// Parcels lists a peer's parcels above an id, oldest first.
-func (tx *Tx) Parcels(peer wire.OrgID, after int64, limit int) ([]Parcel, error) {
-	return collect(tx, scanParcel, `SELECT `+parcelColumns+` FROM outbox WHERE peer = $1 AND id > $2 ORDER BY id LIMIT $3`, peer, after, limit)
+// DueParcels lists a peer's parcels that are due, oldest first.
+func (tx *Tx) DueParcels(peer wire.OrgID, now Time, limit int) ([]Parcel, error) {
+	return collect(tx, scanParcel, `SELECT `+parcelColumns+` FROM outbox WHERE peer = $1 AND due <= $2 ORDER BY id LIMIT $3`, peer, int64(now), limit)
 }
 
 // OutboxSummary is how much waits for a peer.
