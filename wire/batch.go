@@ -16,8 +16,8 @@ const (
 	MaxBatch      = 8<<20 - 16<<10
 	MaxMessages   = 4096
 	MaxData       = 16384 // data items, and definitions; also of one message
-	MaxContexts   = 256 // distinct topics of all messages
-	MaxTopics     = 10  // of one message
+	MaxContexts   = 256   // distinct topics of all messages
+	MaxTopics     = 10    // of one message
 	MaxTopicBytes = 64
 )
 
