@@ -15,8 +15,9 @@ const (
 	// leaves room for sealing and the envelope in one exchange request of 8 MiB.
 	MaxBatch      = 8<<20 - 16<<10
 	MaxMessages   = 4096
-	MaxContexts   = 256 // distinct topics of all messages
-	MaxTopics     = 10  // of one message
+	MaxData       = 16384 // data items, and definitions; also of one message
+	MaxContexts   = 256   // distinct topics of all messages
+	MaxTopics     = 10    // of one message
 	MaxTopicBytes = 64
 )
 
@@ -160,6 +161,9 @@ func (b *Batch) CheckedLeaves() ([]Hash, error) {
 	if n := len(b.Messages); n == 0 || n > MaxMessages {
 		return nil, fmt.Errorf("batch: it has %d messages, want 1 to %d", n, MaxMessages)
 	}
+	if len(b.Data) > MaxData || len(b.Definitions) > MaxData {
+		return nil, fmt.Errorf("batch: it has %d data items and %d definitions, at most %d of each are allowed", len(b.Data), len(b.Definitions), MaxData)
+	}
 	commitments, err := b.checkData()
 	if err != nil {
 		return nil, err
@@ -203,6 +207,8 @@ func (h *BatchHeader) check() error {
 		return fmt.Errorf("network is missing")
 	case h.AuthorName == "":
 		return fmt.Errorf("author name is missing")
+	case !utf8.ValidString(h.AuthorName):
+		return fmt.Errorf("author name %q is not valid UTF-8", h.AuthorName)
 	case OrgIDOf(h.AuthorName, h.AuthorSalt) != h.Author:
 		return fmt.Errorf("author %s is not the organisation %q with the salt given", h.Author, h.AuthorName)
 	case h.Audience.IsZero():
@@ -231,6 +237,9 @@ func (b *Batch) checkData() ([]Hash, error) {
 		if definitions[h] {
 			return nil, fmt.Errorf("definition %d (%s) occurs twice", i, h)
 		}
+		if !utf8.ValidString(d.Kind) {
+			return nil, fmt.Errorf("definition %d: kind %q is not valid UTF-8", i, d.Kind)
+		}
 		definitions[h] = true
 	}
 	commitments := make([]Hash, len(b.Data))
@@ -250,6 +259,11 @@ func (b *Batch) checkData() ([]Hash, error) {
 		case d.Blob != nil && d.Blob.Size < 0:
 			return nil, fmt.Errorf("data item %d (%s): blob size is %d", i, d.ID, d.Blob.Size)
 		}
+		for _, text := range d.texts() {
+			if !utf8.ValidString(text) {
+				return nil, fmt.Errorf("data item %d (%s): %q is not valid UTF-8", i, d.ID, text)
+			}
+		}
 		ids[d.ID] = true
 		c, err := d.Commitment()
 		if err != nil {
@@ -258,6 +272,19 @@ func (b *Batch) checkData() ([]Hash, error) {
 		commitments[i] = c
 	}
 	return commitments, nil
+}
+
+// texts are the item's text fields. Invalid UTF-8 in one of them would be
+// encoded, but no receiver could decode it.
+func (d *DataItem) texts() []string {
+	texts := []string{d.Validator}
+	if d.Datatype != nil {
+		texts = append(texts, d.Datatype.Name, d.Datatype.Version)
+	}
+	if d.Blob != nil {
+		texts = append(texts, d.Blob.Name, d.Blob.Path)
+	}
+	return texts
 }
 
 // check tests a message against the commitments of the batch's items. used is
@@ -279,6 +306,13 @@ func (m *Message) check(commitments []Hash, used *uint32) error {
 		return fmt.Errorf("it has %d topics, want 1 to %d", len(h.Topics), MaxTopics)
 	case len(m.Data) != len(h.Data):
 		return fmt.Errorf("it names %d data items and commits to %d", len(m.Data), len(h.Data))
+	case len(m.Data) > MaxData:
+		return fmt.Errorf("it names %d data items, at most %d are allowed", len(m.Data), MaxData)
+	}
+	for _, text := range [...]string{h.Type, h.Author, h.Key, h.Tag} {
+		if !utf8.ValidString(text) {
+			return fmt.Errorf("%q is not valid UTF-8", text)
+		}
 	}
 	for i, t := range h.Topics {
 		if t == "" || len(t) > MaxTopicBytes || !utf8.ValidString(t) {

@@ -108,6 +108,19 @@ func TestBatchCheckRefuses(t *testing.T) {
 		{"occurs twice", func(b *Batch) { b.Definitions = append(b.Definitions, datatype) }},
 		{"body is empty", func(b *Batch) { b.Definitions = append(b.Definitions, Definition{Kind: "x"}) }},
 		{"same as message 0", func(b *Batch) { b.Messages = append(b.Messages, b.Messages[0]) }},
+		{"not valid UTF-8", func(b *Batch) { b.Header.AuthorName = "\xff" }},
+		{"not valid UTF-8", func(b *Batch) { b.Messages[0].Header.Tag = "\xff" }},
+		{"not valid UTF-8", func(b *Batch) { b.Messages[0].Header.Key = "a\xff" }},
+		{"not valid UTF-8", func(b *Batch) { b.Data[0].Datatype.Name = "\xff" }},
+		{"not valid UTF-8", func(b *Batch) { b.Data[1].Blob = &BlobRef{Path: "\xff"} }},
+		{"not valid UTF-8", func(b *Batch) { b.Data[1].Validator = "\xff" }},
+		{"not valid UTF-8", func(b *Batch) { b.Definitions[0].Kind = "\xff"; b.Data[0].Datatype = nil }},
+		{"16385 data items", func(b *Batch) { b.Data = make([]DataItem, MaxData+1) }},
+		{"16385 definitions", func(b *Batch) { b.Definitions = make([]Definition, MaxData+1) }},
+		{"16385 data items", func(b *Batch) {
+			b.Messages[0].Data = make([]uint32, MaxData+1)
+			b.Messages[0].Header.Data = make([]Hash, MaxData+1)
+		}},
 		{"blob size", func(b *Batch) { b.Data[1].Blob = &BlobRef{Size: -1} }},
 	} {
 		b := testBatch(t, 3, 40)

@@ -13,6 +13,7 @@ const (
 	maxEncoded  = 16 << 20 // bytes of one encoded value
 	maxNesting  = 16
 	maxElements = 1 << 16 // of one array
+	maxItems    = 1 << 19 // of all arrays: a byte of input can cost 32 of memory
 )
 
 var (
@@ -64,6 +65,9 @@ func Unmarshal(b []byte, v any) error {
 	if len(b) > maxEncoded {
 		return fmt.Errorf("decode %T: %d bytes, at most %d are accepted", v, len(b), maxEncoded)
 	}
+	if n := countItems(b); n > maxItems {
+		return fmt.Errorf("decode %T: more than %d items are not accepted", v, maxItems)
+	}
 	if err := decoding.Unmarshal(b, v); err != nil {
 		return fmt.Errorf("decode %T: %w", v, err)
 	}
@@ -81,9 +85,36 @@ func Unmarshal(b []byte, v any) error {
 	return nil
 }
 
-// CBOR major types that this package writes by hand, for paths.
+// countItems counts the CBOR items in b, up to maxItems + 1. It does not judge
+// the form, which the decoder does.
+func countItems(b []byte) (n int) {
+	for len(b) > 0 && n <= maxItems {
+		n++
+		major, info := b[0]&0xe0, b[0]&0x1f
+		b = b[1:]
+		arg := uint64(info)
+		if info >= 24 && info <= 27 {
+			size := 1 << (info - 24)
+			if len(b) < size {
+				return n
+			}
+			arg = 0
+			for _, c := range b[:size] {
+				arg = arg<<8 | uint64(c)
+			}
+			b = b[size:]
+		}
+		if major == majorBytes || major == majorText {
+			b = b[min(arg, uint64(len(b))):]
+		}
+	}
+	return n
+}
+
+// CBOR major types.
 const (
 	majorUint  = 0 << 5
+	majorBytes = 2 << 5
 	majorText  = 3 << 5
 	majorArray = 4 << 5
 )

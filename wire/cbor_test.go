@@ -13,7 +13,7 @@ func TestFixedSizesAreByteStrings(t *testing.T) {
 	for _, v := range []any{new(Hash), new(Address), new(Tag), new(Handle), new(ContextID), new(Signature), new(UUID)} {
 		typ := reflect.TypeOf(v).Elem()
 		size := typ.Len()
-		head := appendHead(nil, 2<<5, uint64(size))
+		head := appendHead(nil, majorBytes, uint64(size))
 		want := append(head, bytes.Repeat([]byte{0xab}, size)...)
 		if err := Unmarshal(want, v); err != nil {
 			t.Fatalf("%s: %v", typ, err)
@@ -22,10 +22,10 @@ func TestFixedSizesAreByteStrings(t *testing.T) {
 			t.Errorf("%s encodes as %x, want %x (%v)", typ, got, want, err)
 		}
 
-		short := append(appendHead(nil, 2<<5, uint64(size-1)), make([]byte, size-1)...)
-		long := append(appendHead(nil, 2<<5, uint64(size+1)), make([]byte, size+1)...)
-		text := append(appendHead(nil, 3<<5, uint64(size)), bytes.Repeat([]byte{'a'}, size)...)
-		list := append(appendHead(nil, 4<<5, uint64(size)), make([]byte, size)...)
+		short := append(appendHead(nil, majorBytes, uint64(size-1)), make([]byte, size-1)...)
+		long := append(appendHead(nil, majorBytes, uint64(size+1)), make([]byte, size+1)...)
+		text := append(appendHead(nil, majorText, uint64(size)), bytes.Repeat([]byte{'a'}, size)...)
+		list := append(appendHead(nil, majorArray, uint64(size)), make([]byte, size)...)
 		for name, b := range map[string][]byte{"a shorter string": short, "a longer string": long, "text": text, "an array": list, "null": {0xf6}} {
 			if err := Unmarshal(b, reflect.New(typ).Interface()); err == nil {
 				t.Errorf("%s accepts %s", typ, name)
@@ -80,6 +80,19 @@ func TestUnmarshalIsBounded(t *testing.T) {
 	}
 	if err := Unmarshal(make([]byte, maxEncoded+1), &v); err == nil {
 		t.Error("the size is not bounded")
+	}
+
+	// Many arrays of few bytes: each within its bound, together not.
+	row := append(appendHead(nil, majorArray, maxElements), bytes.Repeat([]byte{majorText}, maxElements)...)
+	const rows = maxItems/maxElements + 1
+	many := append(appendHead(nil, majorArray, rows), bytes.Repeat(row, rows)...)
+	var topics [][]string
+	if err := Unmarshal(many, &topics); err == nil || !strings.Contains(err.Error(), "items") {
+		t.Errorf("the number of items is not bounded: %v", err)
+	}
+	// The batch with the most messages stays far below.
+	if b, err := Marshal(testBatch(t, MaxMessages, 40)); err != nil || countItems(b) > maxItems/4 {
+		t.Errorf("%d items, %v", countItems(b), err)
 	}
 }
 
