@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,9 +61,13 @@ func pinRoots(c *Chain) (roots []wire.Hash) {
 
 func root(i int) wire.Hash { return pinCall(i).Pin.Root }
 
-// following runs Follow inside a synctest bubble; what it gave can be read
-// after synctest.Wait.
+// following runs Follow inside a synctest bubble.
 type following struct {
+	mu  sync.Mutex
+	got followed
+}
+
+type followed struct {
 	records  []ledger.Record
 	advances []ledger.Advance
 	err      error
@@ -71,14 +76,26 @@ type following struct {
 func followFrom(t *testing.T, l *Ledger, next uint64) *following {
 	f := &following{}
 	go func() {
-		f.err = l.Follow(t.Context(), next, func(_ context.Context, a ledger.Advance) error {
-			f.records = append(f.records, a.Records...)
-			f.advances = append(f.advances, a)
+		err := l.Follow(t.Context(), next, func(_ context.Context, a ledger.Advance) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.got.records = append(f.got.records, a.Records...)
+			f.got.advances = append(f.got.advances, a)
 			return nil
 		})
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.got.err = err
 	}()
-	synctest.Wait()
 	return f
+}
+
+// now waits until nothing moves any more and tells what was given so far.
+func (f *following) now() followed {
+	synctest.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.got
 }
 
 // founding is how many records the three founders' network starts with.
@@ -109,6 +126,7 @@ func TestPause(t *testing.T) {
 		c, ps := network(t, nil)
 		l, other := c.Connect(ps[0].keys), c.Connect(ps[1].keys)
 		f := followFrom(t, l, 1)
+		f.now()
 		l.Pause()
 		tx := signed(t, l, ps[0], 0, 0, pinCall(1))
 		if err := l.Send(t.Context(), tx); !errors.Is(err, ErrUnreachable) {
@@ -118,14 +136,12 @@ func TestPause(t *testing.T) {
 			t.Errorf("State while paused: %v", err)
 		}
 		sent(t, other, ps[1], 2)
-		synctest.Wait()
-		if len(f.records) != founding {
-			t.Errorf("a paused follower has %d records, want %d", len(f.records), founding)
+		if got := len(f.now().records); got != founding {
+			t.Errorf("a paused follower has %d records, want %d", got, founding)
 		}
 		l.Resume()
-		synctest.Wait()
-		if len(f.records) != founding+1 {
-			t.Errorf("after Resume the follower has %d records, want %d", len(f.records), founding+1)
+		if got := len(f.now().records); got != founding+1 {
+			t.Errorf("after Resume the follower has %d records, want %d", got, founding+1)
 		}
 	})
 }
@@ -223,14 +239,14 @@ func TestForkBelowFinal(t *testing.T) {
 		for i := range 3 {
 			sent(t, l, ps[0], i)
 		}
-		synctest.Wait()
+		f.now()
 		if err := c.Fork(2); err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait()
+		err := f.now().err
 		var fork *ledger.Fork
-		if !errors.As(f.err, &fork) || fork.Had.Number != 4 || fork.Found.Number != 4 || fork.Had.Hash == fork.Found.Hash {
-			t.Errorf("Follow over a fork below final ended with %v (%+v)", f.err, fork)
+		if !errors.As(err, &fork) || fork.Had.Number != 4 || fork.Found.Number != 4 || fork.Had.Hash == fork.Found.Hash {
+			t.Errorf("Follow over a fork below final ended with %v (%+v)", err, fork)
 		}
 		if s := state(t, l, ps[0]); s.Records != founding+1 || s.Nonce != 3 {
 			t.Errorf("after the fork State is %+v, want two transactions to wait again", s)
@@ -260,11 +276,11 @@ func TestForkAboveFinal(t *testing.T) {
 		for range 5 {
 			c.Mine()
 		}
-		synctest.Wait()
-		if f.err != nil || len(f.records) != founding+3 {
-			t.Errorf("Follow gave %d records and %v, want %d", len(f.records), f.err, founding+3)
+		got := f.now()
+		if got.err != nil || len(got.records) != founding+3 {
+			t.Fatalf("Follow gave %d records and %v, want %d", len(got.records), got.err, founding+3)
 		}
-		if p := f.records[founding].Position; p.Block != 5 {
+		if p := got.records[founding].Position; p.Block != 5 {
 			t.Errorf("the first pin is in block %d, want 5, the first after the fork", p.Block)
 		}
 	})
@@ -305,7 +321,7 @@ func TestDroppedRecordIsAGap(t *testing.T) {
 				sent(t, l, ps[0], i)
 			}
 			l.Drop(number)
-			f := followFrom(t, l, 1)
+			f := followFrom(t, l, 1).now()
 			var gap *ledger.Gap
 			if !errors.As(f.err, &gap) || gap.Want != number {
 				t.Errorf("Follow without record %d ended with %v", number, f.err)
@@ -313,7 +329,7 @@ func TestDroppedRecordIsAGap(t *testing.T) {
 			if len(f.records) >= int(number) {
 				t.Errorf("Follow gave %d records, record %d was dropped", len(f.records), number)
 			}
-			if g := followFrom(t, c.Connect(ps[1].keys), 1); g.err != nil || len(g.records) != founding+3 {
+			if g := followFrom(t, c.Connect(ps[1].keys), 1).now(); g.err != nil || len(g.records) != founding+3 {
 				t.Errorf("another endpoint gave %d records and %v", len(g.records), g.err)
 			}
 		})
@@ -326,8 +342,8 @@ func TestDelay(t *testing.T) {
 		l := c.Connect(ps[0].keys)
 		l.SetDelay(3 * time.Second)
 		f := followFrom(t, l, 1)
-		if len(f.advances) != 0 {
-			t.Errorf("at once a delayed follower has %d advances", len(f.advances))
+		if got := len(f.now().advances); got != 0 {
+			t.Errorf("at once a delayed follower has %d advances", got)
 		}
 		time.Sleep(time.Second) // virtual
 		sent(t, l, ps[0], 1)
@@ -340,9 +356,8 @@ func TestDelay(t *testing.T) {
 			{time.Second, founding + 1}, // 4.5 s
 		} {
 			time.Sleep(step.sleep)
-			synctest.Wait()
-			if len(f.records) != step.want {
-				t.Errorf("the follower has %d records, want %d", len(f.records), step.want)
+			if got := len(f.now().records); got != step.want {
+				t.Errorf("the follower has %d records, want %d", got, step.want)
 			}
 		}
 	})
@@ -358,9 +373,8 @@ func TestPage(t *testing.T) {
 		}
 		c.Release() // all in block 2
 		l.SetPage(3)
-		f := followFrom(t, l, 1)
 		var got []string
-		for _, a := range f.advances {
+		for _, a := range followFrom(t, l, 1).now().advances {
 			got = append(got, fmt.Sprintf("%d records, final %d", len(a.Records), a.Final.Number))
 		}
 		want := []string{"3 records, final 0", "3 records, final 1", "3 records, final 2"}
@@ -399,9 +413,9 @@ func TestBlockInterval(t *testing.T) {
 func TestTick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, ps := network(t, func(cfg *Config) { cfg.Tick = time.Second })
-		f := followFrom(t, c.Connect(ps[0].keys), 1)
+		following := followFrom(t, c.Connect(ps[0].keys), 1)
 		time.Sleep(10*time.Second + 1)
-		synctest.Wait()
+		f := following.now()
 		if len(f.advances) != 11 || len(f.records) != founding {
 			t.Errorf("ten seconds gave %d advances and %d records, want 11 and %d", len(f.advances), len(f.records), founding)
 		}
@@ -412,9 +426,8 @@ func TestTick(t *testing.T) {
 		}
 		c.Close()
 		time.Sleep(time.Minute)
-		synctest.Wait()
-		if len(f.advances) != 11 {
-			t.Errorf("a closed chain gave %d more advances", len(f.advances)-11)
+		if more := len(following.now().advances) - len(f.advances); more != 0 {
+			t.Errorf("a closed chain gave %d more advances", more)
 		}
 	})
 }
