@@ -110,7 +110,7 @@ func (s *Service) memberOrg(tx *store.Tx, m MemberInput) (org wire.OrgID, err er
 			return org, err
 		}
 		if node == nil {
-			node, err = tx.IdentityByDID(s.Namespace, identity.DID(identity.TypeNode, m.Node))
+			node, err = store.Optional(tx.IdentityByDID(s.Namespace, identity.DID(identity.TypeNode, m.Node)))
 			if err != nil {
 				return org, err
 			}
@@ -210,14 +210,14 @@ func (s *Service) insertGroup(tx *store.Tx, audience wire.Hash, def wire.EpochDe
 	g := &store.Group{Namespace: s.NetName, LocalNamespace: s.Namespace, Name: def.Name, Hash: store.Hex(audience.String()), Created: at}
 	for _, org := range def.Members {
 		m := store.Member{Identity: org.String()} // until its organisation is claimed
-		id, err := tx.OrgIdentity(s.Namespace, org)
+		id, err := identity.OrgIdentity(tx, s.Namespace, org)
 		if err != nil {
 			return err
 		}
 		if id != nil {
 			m.Identity = id.DID
 		}
-		node, err := tx.NodeIdentity(s.Namespace, org)
+		node, err := identity.NodeIdentity(tx, s.Namespace, org)
 		if err != nil {
 			return err
 		}

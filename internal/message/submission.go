@@ -233,9 +233,7 @@ func (u *Submitter) send(ctx context.Context, sub *store.Submission) error {
 	case errors.Is(err, ledger.ErrNonceUsed):
 		return u.nonceUsed(ctx, sub)
 	case errors.As(err, &refusal):
-		s.incident(ctx, "refused_call", fmt.Sprintf("the network contract refused a %s of this node: %s", sub.Purpose, refusal.Reason), sub.TxHash.String())
-		delete(u.sent, sub.ID)
-		return s.DB.Write(ctx, func(tx *store.Tx) error { return tx.EndSubmission(sub.ID, store.SubmissionFailed, refusal.Reason) })
+		return u.refused(ctx, sub, refusal)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
@@ -249,18 +247,16 @@ func (u *Submitter) send(ctx context.Context, sub *store.Submission) error {
 // again with a new nonce.
 func (u *Submitter) nonceUsed(ctx context.Context, sub *store.Submission) error {
 	s := u.s
-	outcome, err := s.Ledger.Outcome(ctx, sub.TxHash)
-	if err != nil {
+	mined, err := s.Ledger.Outcome(ctx, ledger.Signed{Hash: sub.TxHash, Nonce: uint64(*sub.Nonce), Raw: sub.Raw})
+	var refusal *ledger.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return u.refused(ctx, sub, refusal)
+	case err != nil:
 		s.Log.Warn("could not ask the ledger what became of a transaction", "tx", sub.TxHash.Short(), "err", err)
 		return nil
-	}
-	if outcome.Mined {
-		if outcome.Refusal == nil {
-			return nil // its record follows
-		}
-		s.incident(ctx, "refused_call", fmt.Sprintf("the network contract refused a %s of this node: %s", sub.Purpose, outcome.Refusal.Reason), sub.TxHash.String())
-		delete(u.sent, sub.ID)
-		return s.DB.Write(ctx, func(tx *store.Tx) error { return u.s.submissionFailed(tx, sub, outcome.Refusal.Reason) })
+	case mined:
+		return nil // its record follows
 	}
 	s.incident(ctx, "nonce_taken", fmt.Sprintf("another program uses account %s: nonce %d was taken, the call is signed again; give each node a key of its own", sub.Account, *sub.Nonce), sub.TxHash.String())
 	delete(u.sent, sub.ID)
@@ -272,16 +268,23 @@ func (u *Submitter) nonceUsed(ctx context.Context, sub *store.Submission) error 
 	return nil
 }
 
-// submissionFailed ends a refused call. A batch whose pin was refused is pinned
-// again under a new number, once the reason is gone.
-func (s *Service) submissionFailed(tx *store.Tx, sub *store.Submission, reason string) error {
-	if err := tx.EndSubmission(sub.ID, store.SubmissionFailed, reason); err != nil {
-		return err
-	}
-	if sub.Purpose != purposePin {
-		return nil
-	}
-	return tx.SetBatchState(s.Self.Org, sub.Root, store.BatchCollecting, s.now())
+// refused ends a call that the contract does not take. A batch whose pin was
+// refused is pinned again under a new number, once the reason is gone. Whether
+// the refusal used the account's nonce depends on the chain, so it is asked.
+func (u *Submitter) refused(ctx context.Context, sub *store.Submission, r *ledger.Refusal) error {
+	s := u.s
+	s.incident(ctx, "refused_call", fmt.Sprintf("the network contract refused a %s of this node: %s", sub.Purpose, r.Reason), sub.TxHash.String())
+	delete(u.sent, sub.ID)
+	delete(u.nonce, sub.Account)
+	return s.DB.Write(ctx, func(tx *store.Tx) error {
+		if err := tx.EndSubmission(sub.ID, store.SubmissionFailed, r.Reason); err != nil {
+			return err
+		}
+		if sub.Purpose != purposePin {
+			return nil
+		}
+		return tx.SetBatchState(s.Self.Org, sub.Root, store.BatchCollecting, s.now())
+	})
 }
 
 // resend sends what has not come back as a record for a while.

@@ -45,6 +45,7 @@ CREATE TABLE pins (
   entry     {{bytes}} -- order.Entry in CBOR while open
 );
 CREATE INDEX pins_tag ON pins (tag);
+CREATE INDEX pins_audience ON pins (audience, number);
 CREATE INDEX pins_batch ON pins (root, org);
 CREATE INDEX pins_open ON pins (audience, number) WHERE state = 'open';
 
@@ -125,6 +126,7 @@ CREATE TABLE batches (
   tx_type    TEXT NOT NULL,
   tx_id      TEXT,
   confirmed  BIGINT,
+  author_name TEXT NOT NULL,        -- as the batch header proves it
   org        {{bytes}} NOT NULL,
   root       {{bytes}} NOT NULL,
   audience   {{bytes}} NOT NULL,
@@ -135,7 +137,6 @@ CREATE TABLE batches (
   since      BIGINT NOT NULL,       -- when it entered the state
   alone      BOOLEAN NOT NULL DEFAULT FALSE, -- carries a large blob
   receipt    {{bytes}},             -- our own receipt
-  certified  BOOLEAN NOT NULL DEFAULT FALSE,
   UNIQUE (root, org)
 );
 CREATE INDEX batches_work ON batches (state, seq) WHERE own AND state <> 'done';
