@@ -47,6 +47,7 @@ func TestCounterWindowMovesPinByPin(t *testing.T) {
 		{33, ""},
 		{17, "not expected"},
 		{18, ""},
+		{8, "not expected"}, // never used, but W behind
 	} {
 		root = wire.HashOf("x", root[:])
 		out := n.apply(w.pinAs(m, step.n, 1, nil, root, w.contexts("a")))
@@ -54,6 +55,19 @@ func TestCounterWindowMovesPinByPin(t *testing.T) {
 			t.Fatalf("n = %d: void is %q, want %q", step.n, out.Void, step.void)
 		}
 	}
+}
+
+// W is the one at the position, also where tags are expected for a wider one.
+func TestCounterWindowIsTheOneAtThePosition(t *testing.T) {
+	w := newNetwork(t, 1)
+	n := w.node()
+	w.params.Window = 4
+	wantVoid(t, n.apply(w.pinAs(w.members[0], 5, 1, nil, w.hash(), nil)), "not within 4 of 0")
+	wantValid(t, n.apply(w.pinAs(w.members[0], 4, 1, nil, w.hash(), nil)))
+	w.params.Window = 20
+	wantValid(t, n.apply(w.pinAs(w.members[0], 20, 1, nil, w.hash(), nil)))
+	n.track(n.a.KeysChanged(w.end()))
+	wantValid(t, n.apply(w.pinAs(w.members[0], 40, 1, nil, w.hash(), nil)))
 }
 
 func TestVoidPinChangesNothing(t *testing.T) {
@@ -108,6 +122,18 @@ func TestKeyMustBeValidAtPosition(t *testing.T) {
 	wantVoid(t, n.apply(w.pin(a, nil, msg("a"))), "not a valid key")
 	w.setActive(a, true)
 	wantValid(t, n.apply(w.put(a, w.pins[len(w.pins)-1].Pin)))
+}
+
+func TestKeyThatMovedToAnOutsiderIsNoMembers(t *testing.T) {
+	w := newGroup(t, 3, 2, wire.ChangePolicy{})
+	a, outsider := w.members[0], w.members[2]
+	n := w.node()
+	n.apply(w.pin(a, create(w)))
+	thief := &member{org: outsider.org, key: a.key, n: map[uint64]uint64{1: 1}}
+	key := wire.AddressOf(a.key)
+	w.rotate(a)
+	w.keys = append(w.keys, keyRange{org: outsider.org, key: key, from: w.place()})
+	wantVoid(t, n.apply(w.pin(thief, nil, msg("a"))), "not a member in epoch 1")
 }
 
 func TestGroupExistsFromItsCreation(t *testing.T) {
@@ -167,6 +193,11 @@ func TestDuplicateBatchKeepsItsControl(t *testing.T) {
 	}
 	if row, _ := n.a.Entry(target.Org, target.Pin.Root); len(row.Votes) != 1 {
 		t.Fatal("the control of the duplicate did not apply")
+	}
+	// Not even the row of the first needs to be stored before the second.
+	delete(n.rows, idOf(first))
+	if out = n.apply(w.pinRoot(a, nil, first.Pin.Root, nil)); !out.Duplicate {
+		t.Fatal("a third pin of the batch is no duplicate")
 	}
 	// The same root by another author is another batch.
 	if out = n.apply(w.pinRoot(b, nil, first.Pin.Root, w.contexts("a"))); out.Duplicate {

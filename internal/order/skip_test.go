@@ -103,6 +103,7 @@ func TestPinnedCertificatePreventsSkip(t *testing.T) {
 			}
 			n.apply(w.pin(w.members[2], control))
 			n.vote(id, false, w.members[3])
+			n.restart() // what the ledger decided must not be in memory only
 			w.next(testGrace)
 			n.head()
 			got := n.judge()
@@ -168,6 +169,19 @@ func TestRemovedMemberCountsAsVoteOnceOneIsPinned(t *testing.T) {
 	n.wantDue(t, idOf(p), -1)
 	w.next(time.Second)
 	n.vote(idOf(p), false, w.members[3])
+	n.wantDue(t, idOf(p), testGrace)
+}
+
+func TestMemberThatWasSuspendedAtThePinHasNoVote(t *testing.T) {
+	w := newNetwork(t, 3)
+	n := w.node()
+	w.setActive(w.members[2], false)
+	p := w.pin(w.members[0], nil, msg("a")) // v = 1, s = 1
+	n.apply(p)
+	w.setActive(w.members[2], true)
+	n.vote(idOf(p), false, w.members[2])
+	n.wantDue(t, idOf(p), -1)
+	n.vote(idOf(p), false, w.members[1])
 	n.wantDue(t, idOf(p), testGrace)
 }
 
@@ -332,6 +346,31 @@ func TestCatchingUpCannotConfirmWhatWasSkipped(t *testing.T) {
 			n.head()
 			n.expectVerdicts(t, n.judge(), fmt.Sprintf("%d/-1 skipped", p.Number))
 		})
+	}
+}
+
+// The missing receipt comes after the votes: the node must be told to pin the
+// certificate, whether the receipt counts at once or after a block.
+func TestLateCertificateIsContested(t *testing.T) {
+	w := newNetwork(t, 2)
+	n := w.node()
+	p := w.pin(w.members[0], nil, msg("a"))
+	n.apply(p)
+	n.vote(idOf(p), false, w.members[1])
+	r := w.receipt(w.members[1], idOf(p), 1)
+	if out := n.receive(r); !out.Contested {
+		t.Fatalf("outcome %+v, want it contested", out)
+	}
+
+	n = w.node()
+	n.applyAll()
+	w.next(time.Second)
+	if out := n.receive(w.receipt(w.members[1], idOf(p), 1)); !out.Later || out.Contested {
+		t.Fatalf("outcome %+v, want it later", out)
+	}
+	n.head()
+	if len(n.contested) != 1 {
+		t.Fatal("the certificate that came with the block is not contested")
 	}
 }
 
