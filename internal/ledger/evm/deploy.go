@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/parley-node/parley/contracts"
 	"github.com/parley-node/parley/internal/ledger"
@@ -100,15 +99,14 @@ func (l *Ledger) Deploy(ctx context.Context, from wire.Address, f Founding) (Dep
 	return d, nil
 }
 
-// wait until a transaction is final. While endpoints are out of reach it goes
-// on waiting; the context bounds it.
+// wait until a transaction is final. What keeps the ledger from telling (it is
+// out of reach, or busy with its index) may pass, so only the context ends it.
 func (l *Ledger) wait(ctx context.Context, tx ledger.Signed) error {
 	tick := time.NewTicker(l.poll)
 	defer tick.Stop()
 	for {
 		settled, err := l.Outcome(ctx, tx)
-		var answer rpc.Error
-		if settled || errors.Is(err, ledger.ErrNonceUsed) || errors.As(err, &answer) {
+		if settled || errors.Is(err, ledger.ErrNonceUsed) {
 			return err
 		}
 		select {

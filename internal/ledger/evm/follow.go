@@ -93,6 +93,7 @@ type follower struct {
 	next uint64 // number of the next record to give
 
 	started bool
+	told    bool         // fn was called, so the caller knows a final block
 	running wire.Hash    // of record next-1
 	from    uint64       // first block that may hold record next
 	last    ledger.Block // final block up to which all was given; zero hash before the first
@@ -133,6 +134,9 @@ func (f *follower) step(ctx context.Context, fn func(context.Context, ledger.Adv
 			}
 		}
 		if ready, err := f.sameChain(ctx, c, final); !ready || err != nil {
+			if err == nil && !f.told && final.number() == f.last.Number {
+				advances = []ledger.Advance{{Final: f.last}} // resumed where it was
+			}
 			return err
 		}
 		advances, err = f.page(ctx, c, final)
@@ -145,6 +149,7 @@ func (f *follower) step(ctx context.Context, fn func(context.Context, ledger.Adv
 		if err := fn(ctx, a); err != nil {
 			return false, &fnError{err}
 		}
+		f.told = true
 		f.accept(a)
 	}
 	return len(advances) > 0, nil

@@ -257,11 +257,13 @@ func (l *Ledger) Outcome(ctx context.Context, tx ledger.Signed) (settled bool, e
 		if err != nil || mined.BlockNumber > final.Number {
 			return err
 		}
-		settled = true
+		err = nil
 		if mined.Status != 1 {
-			return l.replay(ctx, c, t, mined)
+			err = l.replay(ctx, c, t, mined)
 		}
-		return nil
+		var refusal *ledger.Refusal
+		settled = err == nil || errors.As(err, &refusal)
+		return err
 	})
 	return settled, describe("look up", tx, err)
 }
