@@ -27,10 +27,10 @@ import (
 
 // Files of a validator's folder.
 const (
-	genesisFile = "config/genesis.json"
+	genesisFile  = "config/genesis.json"
 	validatorKey = "config/priv_validator_key.json"
-	nodeKeyFile = "config/node_key.json"
-	signState   = "data/priv_validator_state.json"
+	nodeKeyFile  = "config/node_key.json"
+	signState    = "data/priv_validator_state.json"
 )
 
 // gasLimit is the gas limit of every block. Half of it is the most that a block
