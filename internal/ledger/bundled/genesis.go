@@ -145,7 +145,12 @@ func Genesis(c GenesisConfig) ([]byte, error) {
 		ConsensusParams: cmttypes.DefaultConsensusParams(),
 	}
 	doc.ConsensusParams.Block.MaxBytes = maxBlockBytes
+	seen := make(map[wire.Hash]bool)
 	for _, v := range c.Validators {
+		if seen[v.PublicKey] {
+			return nil, fmt.Errorf("genesis: duplicate validator %s, every member needs a key of its own", v.PublicKey)
+		}
+		seen[v.PublicKey] = true
 		if v.Power < 1 {
 			return nil, fmt.Errorf("genesis: validator %s has power %d, it must be at least 1", v.PublicKey, v.Power)
 		}
