@@ -131,7 +131,7 @@ CREATE TABLE batches (
   epoch      BIGINT NOT NULL,
   envelope   {{bytes}} NOT NULL,    -- wire.Envelope (pinned) or wire.Unpinned in CBOR
   own        BOOLEAN NOT NULL,
-  state      TEXT NOT NULL,         -- own: collecting, pinning, done; received: held, done
+  state      TEXT NOT NULL,         -- own: collecting, pinning, done, dropped; received: held, done
   since      BIGINT NOT NULL,       -- when it entered the state
   alone      BOOLEAN NOT NULL DEFAULT FALSE, -- carries a large blob
   receipt    {{bytes}},             -- our own receipt
@@ -189,7 +189,7 @@ CREATE INDEX outbox_peer ON outbox (peer, id);
 CREATE TABLE submissions (
   id       {{serial}},
   account  {{bytes}} NOT NULL,
-  nonce    BIGINT NOT NULL,
+  nonce    BIGINT,                  -- null while queued
   purpose  TEXT NOT NULL,           -- pin, control, node, proposal, vote, key
   root     {{bytes}} NOT NULL,      -- zero unless it pins a batch
   audience {{bytes}} NOT NULL,      -- zero unless it is a pin
@@ -199,13 +199,14 @@ CREATE TABLE submissions (
   tx_hash  {{bytes}} NOT NULL,
   raw      {{bytes}} NOT NULL,
   bump     BIGINT NOT NULL DEFAULT 0,
-  state    TEXT NOT NULL,           -- signed, final, failed
+  state    TEXT NOT NULL,           -- queued, signed, final, failed
   op       TEXT,
   created  BIGINT NOT NULL,
   error    TEXT NOT NULL DEFAULT '',
   UNIQUE (account, nonce)
 );
-CREATE INDEX submissions_work ON submissions (id) WHERE state = 'signed';
+CREATE INDEX submissions_work ON submissions (id) WHERE state IN ('queued', 'signed');
+CREATE INDEX submissions_root ON submissions (root);
 CREATE INDEX submissions_tx ON submissions (tx_hash);
 
 -- What applications see -------------------------------------------------------
@@ -246,7 +247,7 @@ CREATE INDEX messages_hash ON messages (hash, audience);
 CREATE INDEX messages_cid ON messages (cid) WHERE cid IS NOT NULL;
 CREATE INDEX messages_root ON messages (root, org, idx);
 CREATE INDEX messages_ready ON messages (seq) WHERE state = 'ready';
-CREATE INDEX messages_order ON messages (namespace, confirmed, created);
+CREATE INDEX messages_order ON messages (namespace, (COALESCE(confirmed, 9223372036854775807)), created);
 CREATE INDEX messages_batch ON messages (batch);
 CREATE INDEX messages_group ON messages (group_hash, seq) WHERE group_hash IS NOT NULL;
 CREATE UNIQUE INDEX messages_idempotency ON messages (namespace, idempotency_key) WHERE idempotency_key IS NOT NULL;

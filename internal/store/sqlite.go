@@ -1,0 +1,110 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+
+	"modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
+)
+
+// dialect is where the two databases differ. Everything else is written once,
+// in the SQL that both understand.
+type dialect struct {
+	tokens         map[string]string // in migrations
+	hasMeta        string            // counts tables named meta
+	beginWrite     string
+	beginRead      string
+	optimizeAtOpen string
+	optimize       string
+}
+
+var sqliteDialect = dialect{
+	tokens: map[string]string{
+		// AUTOINCREMENT: a sequence number is never given out twice, also not
+		// after the newest rows were deleted.
+		"{{serial}}": "INTEGER PRIMARY KEY AUTOINCREMENT",
+		"{{bytes}}":  "BLOB",
+	},
+	hasMeta:        `SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'meta'`,
+	beginWrite:     "BEGIN IMMEDIATE",
+	beginRead:      "BEGIN",
+	optimizeAtOpen: "PRAGMA optimize=0x10002",
+	optimize:       "PRAGMA optimize",
+}
+
+// pools are database/sql's handles: one connection to write, some to read.
+type pools struct{ write, read *sql.DB }
+
+func (p pools) close() error { return errors.Join(p.write.Close(), p.read.Close()) }
+
+func openSQLite(path string, readers int) (pools, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return pools{}, fmt.Errorf("database path %q: %w", path, err)
+	}
+	// As SQLite itself does wherever the system has it: fdatasync writes all
+	// that a commit needs, without the file's time stamps.
+	if _, err := sqlite.Fdatasync(true); err != nil && !errors.Is(err, sqlite.ErrFdatasyncUnavailable) {
+		return pools{}, fmt.Errorf("choosing fdatasync: %w", err)
+	}
+	dsn := func(more ...string) string {
+		q := url.Values{"_pragma": append([]string{
+			"busy_timeout(10000)",
+			"journal_mode(WAL)",
+			"synchronous(FULL)",
+			"case_sensitive_like(1)", // as in PostgreSQL
+			"temp_store(MEMORY)",
+			"cache_size(-16384)", // KiB
+		}, more...)}
+		return (&url.URL{Scheme: "file", OmitHost: true, Path: abs, RawQuery: q.Encode()}).String()
+	}
+	var p pools
+	if p.write, err = sql.Open("sqlite", dsn()); err != nil {
+		return pools{}, fmt.Errorf("opening %s: %w", path, err)
+	}
+	if p.read, err = sql.Open("sqlite", dsn("query_only(1)")); err != nil {
+		return pools{}, errors.Join(fmt.Errorf("opening %s: %w", path, err), p.write.Close())
+	}
+	p.write.SetMaxOpenConns(1)
+	p.read.SetMaxOpenConns(readers)
+	p.read.SetMaxIdleConns(readers)
+	return p, nil
+}
+
+// ErrDisk marks errors that a person must help with: no space, a failing disk,
+// a read-only or damaged file. The database goes on by itself once it can.
+var ErrDisk = errors.New("the disk or the database file needs attention")
+
+// explain adds to a database error what to do about it, where that is known.
+func (db *DB) explain(err error) error {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok || errors.Is(err, ErrDisk) {
+		return err
+	}
+	remedy := ""
+	switch e.Code() & 0xff { // the low byte is the primary code
+	case lib.SQLITE_FULL:
+		remedy = "no space left: free space on its volume; writing goes on by itself then"
+	case lib.SQLITE_IOERR:
+		remedy = "the disk fails: check the volume and the system's log, and restore from a backup if data is lost"
+	case lib.SQLITE_READONLY:
+		remedy = "the file or its folder is read-only: make both writable for the node's user"
+	case lib.SQLITE_CANTOPEN:
+		remedy = "the file cannot be opened: check that its folder exists and is writable for the node's user"
+	case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
+		remedy = "the file is damaged or not a database: restore it from a backup"
+	default:
+		return err
+	}
+	return fmt.Errorf("database %s: %s (%w): %w", db.path, remedy, ErrDisk, err)
+}
+
+// isUnique reports whether err is a violated UNIQUE constraint.
+func isUnique(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && (e.Code() == lib.SQLITE_CONSTRAINT_UNIQUE || e.Code() == lib.SQLITE_CONSTRAINT_PRIMARYKEY)
+}

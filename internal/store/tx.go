@@ -1,0 +1,229 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+)
+
+// ErrNoRows is what Row.Scan and the functions that look up one row return when
+// there is none.
+var ErrNoRows = sql.ErrNoRows
+
+// Tx is a transaction, or a snapshot for reading. It is good only inside the
+// function it was given to, and only for one goroutine. Statements are written
+// in the dialect that SQLite and PostgreSQL share, with $1, $2 … for arguments;
+// each distinct text is prepared once per connection, so keep the number of
+// texts small.
+type Tx struct {
+	ctx  context.Context
+	conn *conn // nil when the function has returned
+}
+
+// Context is the context of the call, with its values; in a write it does not
+// end before the function does.
+func (tx *Tx) Context() context.Context { return tx.ctx }
+
+// Exec runs a statement and returns the number of rows it changed.
+func (tx *Tx) Exec(query string, args ...any) (int64, error) {
+	if tx.conn == nil {
+		return 0, sql.ErrTxDone
+	}
+	s, err := tx.conn.statement(tx.ctx, query)
+	if err != nil {
+		return 0, err
+	}
+	defer s.release()
+	r, err := s.sql.ExecContext(tx.ctx, args...)
+	if err != nil {
+		return 0, fmt.Errorf("%w in %s", err, firstWords(query))
+	}
+	return r.RowsAffected()
+}
+
+// Query runs a statement that returns rows. Close them.
+func (tx *Tx) Query(query string, args ...any) (*Rows, error) {
+	if tx.conn == nil {
+		return nil, sql.ErrTxDone
+	}
+	s, err := tx.conn.statement(tx.ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.sql.QueryContext(tx.ctx, args...)
+	if err != nil {
+		s.release()
+		return nil, fmt.Errorf("%w in %s", err, firstWords(query))
+	}
+	rows := &Rows{rows: r, stmt: s, conn: tx.conn}
+	tx.conn.open[rows] = struct{}{}
+	return rows, nil
+}
+
+// QueryRow runs a statement that returns one row, or ErrNoRows when scanned.
+func (tx *Tx) QueryRow(query string, args ...any) *Row {
+	rows, err := tx.Query(query, args...)
+	return &Row{rows, err}
+}
+
+// Rows is the result of a query.
+type Rows struct {
+	rows *sql.Rows
+	stmt *stmt
+	conn *conn
+}
+
+func (r *Rows) Next() bool           { return r.rows.Next() }
+func (r *Rows) Scan(to ...any) error { return r.rows.Scan(to...) }
+func (r *Rows) Err() error           { return r.rows.Err() }
+
+// Close ends the query. It may be called again.
+func (r *Rows) Close() error {
+	if _, open := r.conn.open[r]; !open {
+		return nil
+	}
+	delete(r.conn.open, r)
+	defer r.stmt.release()
+	return r.rows.Close()
+}
+
+// Row is the result of QueryRow.
+type Row struct {
+	rows *Rows
+	err  error
+}
+
+// Scan reads the row's columns; ErrNoRows if there is no row.
+func (r *Row) Scan(to ...any) error {
+	if r.err != nil {
+		return r.err
+	}
+	if !r.rows.Next() {
+		err := errors.Join(r.rows.Err(), r.rows.Close())
+		if err == nil {
+			return ErrNoRows
+		}
+		return err
+	}
+	err := r.rows.Scan(to...)
+	return errors.Join(err, r.rows.Close())
+}
+
+// conn is a database connection with its prepared statements. It is used by one
+// goroutine at a time.
+type conn struct {
+	sql   *sql.Conn
+	stmts map[string]*stmt
+	open  map[*Rows]struct{}
+}
+
+// stmt is a prepared statement. It can run once at a time: a query whose rows
+// are still open gets a second one for its text.
+type stmt struct {
+	sql   *sql.Stmt
+	busy  bool
+	spare bool // not cached; closed when released
+}
+
+// maxStatements bounds what a connection keeps: lists with filters make many
+// different texts.
+const maxStatements = 400
+
+func (db *DB) openConn(ctx context.Context, pool *sql.DB) (*conn, error) {
+	c, err := pool.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{sql: c, stmts: map[string]*stmt{}, open: map[*Rows]struct{}{}}, nil
+}
+
+func (c *conn) statement(ctx context.Context, query string) (*stmt, error) {
+	cached := c.stmts[query]
+	if cached != nil && !cached.busy {
+		cached.busy = true
+		return cached, nil
+	}
+	p, err := c.sql.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, fmt.Errorf("preparing %s: %w", firstWords(query), err)
+	}
+	s := &stmt{sql: p, busy: true, spare: cached != nil}
+	if s.spare {
+		return s, nil
+	}
+	if len(c.stmts) >= maxStatements {
+		for text, old := range c.stmts { // any one: the common ones come back at once
+			if !old.busy {
+				delete(c.stmts, text)
+				if err := old.sql.Close(); err != nil {
+					return nil, errors.Join(err, p.Close())
+				}
+				break
+			}
+		}
+	}
+	c.stmts[query] = s
+	return s, nil
+}
+
+// release makes the statement available again. Closing a spare one finalizes a
+// statement that has already reported its errors.
+func (s *stmt) release() {
+	s.busy = false
+	if s.spare {
+		_ = s.sql.Close()
+	}
+}
+
+func (c *conn) exec(ctx context.Context, query string) error {
+	s, err := c.statement(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	_, err = s.sql.ExecContext(ctx)
+	return err
+}
+
+// closeRows closes what a function forgot to close: open rows would keep the
+// transaction from ending.
+func (c *conn) closeRows() {
+	for r := range c.open {
+		_ = r.Close() // whoever forgot to close them did not look at the error either
+	}
+}
+
+func (c *conn) closeStatements() error {
+	c.closeRows()
+	var err error
+	for _, s := range c.stmts {
+		err = errors.Join(err, s.sql.Close())
+	}
+	clear(c.stmts)
+	return err
+}
+
+func (c *conn) close() error {
+	return errors.Join(c.closeStatements(), c.sql.Close())
+}
+
+// discard closes the connection for good instead of giving it back to the pool.
+func (c *conn) discard() error {
+	err := c.closeStatements()
+	bad := c.sql.Raw(func(any) error { return driver.ErrBadConn })
+	if errors.Is(bad, driver.ErrBadConn) || errors.Is(bad, sql.ErrConnDone) {
+		bad = nil
+	}
+	return errors.Join(err, bad)
+}
+
+// firstWords shortens a statement for an error text.
+func firstWords(query string) string {
+	const most = 60
+	if len(query) > most {
+		return query[:most] + "…"
+	}
+	return query
+}
