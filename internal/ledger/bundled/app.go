@@ -52,9 +52,9 @@ type app struct {
 func (a *app) Info(context.Context, *abci.RequestInfo) (*abci.ResponseInfo, error) {
 	height := sealOf(a.engine.head()).height
 	if height == 0 {
-		return &abci.ResponseInfo{}, nil
+		return &abci.ResponseInfo{AppVersion: rulesVersion}, nil
 	}
-	return &abci.ResponseInfo{LastBlockHeight: height, LastBlockAppHash: a.appHash()}, nil
+	return &abci.ResponseInfo{AppVersion: rulesVersion, LastBlockHeight: height, LastBlockAppHash: a.appHash()}, nil
 }
 
 // appHash is constant. A block carries the Ethereum header with the state root

@@ -275,7 +275,7 @@ func TestBlockStaysUnderGasTarget(t *testing.T) {
 	if head := a.engine.head(); head.GasUsed > maxBlockGas || head.GasUsed == 0 {
 		t.Errorf("block uses %d gas, at most %d is allowed", head.GasUsed, maxBlockGas)
 	}
-	a.decide(t, 3, clock, a.mustPropose(t, 3, clock, append(txs, owner.transfer(t))...))
+	a.decide(t, 3, clock, a.mustPropose(t, 3, clock, txs...))
 	if fee := a.engine.head().BaseFee; fee.Sign() != 0 {
 		t.Errorf("the base fee rose to %d", fee)
 	}

@@ -78,7 +78,12 @@ func openEngine(dir, host string, port int, genesis *core.Genesis) (*engine, err
 	backend.TxPool().SetGasTip(new(big.Int))
 	fs := filters.NewFilterSystem(backend.APIBackend, filters.Config{LogCacheSize: ec.FilterLogCacheSize, LogQueryLimit: 1000})
 	stack.RegisterAPIs([]rpc.API{{Namespace: "eth", Service: filters.NewFilterAPI(fs)}})
-	return &engine{stack: stack, eth: backend, chain: backend.BlockChain()}, nil
+	e := &engine{stack: stack, eth: backend, chain: backend.BlockChain()}
+	// The head is final from the first block on. What go-ethereum stored of
+	// finality may be a block that was about to become the head.
+	e.chain.SetFinalized(e.head())
+	e.chain.SetSafe(e.head())
+	return e, nil
 }
 
 // start opens JSON-RPC and lets the transaction pool accept transactions.

@@ -79,10 +79,11 @@ func Init(dir string) (Identity, error) {
 			return Identity{}, fmt.Errorf("create ledger folder: %w", err)
 		}
 	}
-	keyPath, statePath := filepath.Join(dir, validatorKey), filepath.Join(dir, signState)
-	switch _, err := os.Stat(keyPath); {
+	switch _, err := os.Stat(filepath.Join(dir, validatorKey)); {
 	case errors.Is(err, fs.ErrNotExist):
-		privval.NewFilePV(cmtcrypto.GenPrivKey(), keyPath, statePath).Save()
+		if err := createValidator(dir); err != nil {
+			return Identity{}, err
+		}
 	case err != nil:
 		return Identity{}, fmt.Errorf("look for validator key: %w", err)
 	}
@@ -90,6 +91,50 @@ func Init(dir string) (Identity, error) {
 		return Identity{}, fmt.Errorf("node key %s: %w", nodeKeyFile, err)
 	}
 	return ReadIdentity(dir)
+}
+
+// createValidator writes a new validator key. The key file comes last: it is what
+// Init looks for.
+func createValidator(dir string) error {
+	pv := privval.NewFilePV(cmtcrypto.GenPrivKey(), "", "")
+	for _, file := range []struct {
+		name    string
+		content any
+	}{{signState, pv.LastSignState}, {validatorKey, pv.Key}} {
+		raw, err := cmtjson.MarshalIndent(file.content, "", "  ")
+		if err != nil {
+			return fmt.Errorf("encode %s: %w", file.name, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, file.name), raw, 0o600); err != nil {
+			return fmt.Errorf("create validator key: %w", err)
+		}
+	}
+	return nil
+}
+
+// InitNetwork prepares the folders of a new chain whose validators one process
+// sets up: a developer's single one, or the members of a demonstration. Each
+// gets power 10 in addition to the validators that c names.
+func InitNetwork(dirs []string, c GenesisConfig) ([]Identity, error) {
+	var ids []Identity
+	for _, dir := range dirs {
+		id, err := Init(dir)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+		c.Validators = append(c.Validators, GenesisValidator{PublicKey: id.PublicKey, Power: 10})
+	}
+	genesis, err := Genesis(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range dirs {
+		if err := WriteGenesis(dir, genesis); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
 }
 
 // ReadIdentity returns the public part of the keys in dir.
@@ -145,6 +190,7 @@ func Genesis(c GenesisConfig) ([]byte, error) {
 		ConsensusParams: cmttypes.DefaultConsensusParams(),
 	}
 	doc.ConsensusParams.Block.MaxBytes = maxBlockBytes
+	doc.ConsensusParams.Version.App = rulesVersion
 	seen := make(map[wire.Hash]bool)
 	for _, v := range c.Validators {
 		if seen[v.PublicKey] {

@@ -156,13 +156,21 @@ func (in *intake) run(ctx context.Context, offer func(raw []byte) error) error {
 	again := time.NewTicker(offerEvery)
 	defer again.Stop()
 
-	push := func(tx *types.Transaction) {
-		raw, err := tx.MarshalBinary()
-		if err == nil {
-			err = offer(raw)
+	push := func(txs []*types.Transaction) {
+		var refused int
+		var why error
+		for _, tx := range txs {
+			raw, err := tx.MarshalBinary()
+			if err == nil {
+				err = offer(raw)
+			}
+			if err != nil {
+				refused++
+				why = err
+			}
 		}
-		if err != nil {
-			in.log.Warn("mempool did not take a transaction, it is offered again", "tx", tx.Hash(), "err", err)
+		if refused > 0 {
+			in.log.Warn("mempool did not take transactions, they are offered again", "count", refused, "err", why)
 		}
 	}
 	for {
@@ -174,9 +182,7 @@ func (in *intake) run(ctx context.Context, offer func(raw []byte) error) error {
 		case err := <-headSub.Err():
 			return fmt.Errorf("chain closed: %w", err)
 		case event := <-fresh:
-			for _, tx := range event.Txs {
-				push(tx)
-			}
+			push(event.Txs)
 		case <-heads:
 			if err := in.release(); err != nil {
 				return err
@@ -188,14 +194,20 @@ func (in *intake) run(ctx context.Context, offer func(raw []byte) error) error {
 			if pending, _ := in.pool.Stats(); pending == 0 {
 				continue
 			}
-			accounts, _ := in.pool.Pending(txpool.PendingFilter{})
-			for _, txs := range accounts {
-				for _, lazy := range txs {
-					if tx := lazy.Resolve(); tx != nil {
-						push(tx)
-					}
-				}
+			push(in.pending())
+		}
+	}
+}
+
+// pending are the executable transactions, each account's in order.
+func (in *intake) pending() (all []*types.Transaction) {
+	accounts, _ := in.pool.Pending(txpool.PendingFilter{})
+	for _, txs := range accounts {
+		for _, lazy := range txs {
+			if tx := lazy.Resolve(); tx != nil {
+				all = append(all, tx)
 			}
 		}
 	}
+	return all
 }

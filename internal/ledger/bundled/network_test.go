@@ -1,8 +1,10 @@
 package bundled
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,16 +13,21 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/ethclient"
+
+	"github.com/parley-node/parley/wire"
 )
 
 // childEnv carries the Config of a validator that this test binary runs as a
@@ -36,6 +43,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "cannot go on")
 		os.Exit(3)
 	}
+	if text, ok := strings.CutPrefix(text, "parent:"); ok {
+		superviseForever(text)
+	}
 	var cfg Config
 	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -48,6 +58,21 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// superviseForever is a parent process: it supervises a validator and tells on
+// standard output when it runs.
+func superviseForever(text string) {
+	err := Supervise(context.Background(), ChildConfig{
+		Env: []string{childEnv + "=" + text},
+		Log: os.Getenv("PARLEY_TEST_LOG"),
+	}, func(s ChildState) {
+		if s.Phase == Running {
+			fmt.Println("running")
+		}
+	})
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }
 
 // freeAddress is a loopback address that nobody listened on a moment ago.
@@ -288,6 +313,7 @@ func (a *acknowledged) kept(t *testing.T, r *running) {
 }
 
 func TestKillSingleUnderLoad(t *testing.T) {
+	t.Parallel()
 	c := supervise(t, newNetwork(t, 1)[0])
 	var ack acknowledged
 	for round := range 3 {
@@ -315,6 +341,7 @@ func TestKillSingleUnderLoad(t *testing.T) {
 }
 
 func TestFourValidators(t *testing.T) {
+	t.Parallel()
 	var children []*child
 	for _, cfg := range newNetwork(t, 4) {
 		children = append(children, supervise(t, cfg))
@@ -405,6 +432,94 @@ func TestSuperviseRestartsAndGivesReasons(t *testing.T) {
 	}
 	if want := []Phase{Starting, Pausing, Starting, Pausing, Starting, Ended}; !slices.Equal(phases, want) {
 		t.Errorf("phases %v, want %v", phases, want)
+	}
+}
+
+func TestChildEndsWithKilledParent(t *testing.T) {
+	cfg := newNetwork(t, 1)[0]
+	text, err := json.Marshal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := exec.Command(os.Args[0])
+	parent.Env = append(os.Environ(), childEnv+"=parent:"+string(text), "PARLEY_TEST_LOG="+filepath.Join(cfg.Dir, "ledger.log"))
+	out, err := parent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer parent.Process.Kill()
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "running\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	r := (&child{cfg: cfg}).dial(t)
+	sub, err := r.SubscribeNewHead(t.Context(), make(chan *types.Header, 64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kill(t, parent.Process.Pid)
+	select {
+	case <-sub.Err():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the validator outlives its parent")
+	}
+	if err := parent.Wait(); err == nil {
+		t.Error("the parent ended well in spite of being killed")
+	}
+	// The folder is free again: nobody holds its locks or its ports.
+	start(t, cfg)
+}
+
+// A follower joins a running chain, passes transactions on, and becomes a
+// validator by decision of the network contract.
+func TestFollowerBecomesValidator(t *testing.T) {
+	owner := newAccount(t)
+	contract := crypto.CreateAddress(owner.addr, 0)
+	dir := newChain(t, 1, func(c *GenesisConfig) { c.NetworkContract = wire.Address(contract) })[0]
+	founder := start(t, Config{Dir: dir, P2P: freeAddress(t)})
+	deploy := owner.sign(t, nil, 1_000_000, reporter())
+	founder.send(t, deploy)
+	founder.mined(t, deploy)
+
+	joinerDir := t.TempDir()
+	id, err := Init(joinerDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	genesis, err := os.ReadFile(filepath.Join(dir, genesisFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteGenesis(joinerDir, genesis); err != nil {
+		t.Fatal(err)
+	}
+	joiner := start(t, Config{Dir: joinerDir, P2P: freeAddress(t), Peers: []string{founder.Peer}})
+	joiner.reaches(t, big.NewInt(1))
+
+	data := append(bytes.Clone(id.PublicKey[:]), make([]byte, 32)...)
+	binary.BigEndian.PutUint64(data[56:], 10)
+	admit := owner.sign(t, &contract, 200_000, data)
+	joiner.send(t, admit)
+	at := joiner.mined(t, admit)[0].BlockNumber
+	// From two blocks on, neither can decide without the other.
+	var last *types.Receipt
+	for _, via := range []*running{founder, joiner, founder, joiner} {
+		tx := owner.transfer(t)
+		via.send(t, tx)
+		last = via.mined(t, tx)[0]
+	}
+	if last.BlockNumber.Cmp(new(big.Int).Add(at, big.NewInt(4))) < 0 {
+		t.Errorf("at block %d, want at least four after %d", last.BlockNumber, at)
+	}
+	sameChain(t, last.BlockNumber, founder, joiner)
+	var status Status
+	if err := joiner.Client.Client().CallContext(t.Context(), &status, "parley_status"); err != nil {
+		t.Fatal(err)
+	}
+	if !status.Validating || len(status.Validators) != 2 || len(status.Peers) != 1 || status.Syncing {
+		t.Errorf("status %+v", status)
 	}
 }
 

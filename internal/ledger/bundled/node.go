@@ -1,6 +1,7 @@
 package bundled
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,11 @@ type Config struct {
 	RPC   string   // host:port of Ethereum JSON-RPC over HTTP and WebSocket, on a loopback address; port 0 takes any free one
 	P2P   string   // host:port where other validators connect
 	Peers []string // NodeID@host:port of the other validators, as many as are known
-	Allow []string // node ids that may connect; empty allows everyone who knows the address
+	Allow []string // node ids that may connect besides Peers; empty allows everyone who knows the address
+
+	// Advertise is where others reach P2P if that differs from the address
+	// listened on, as it does behind a gateway or with 0.0.0.0.
+	Advertise string
 
 	// TimeoutCommit waits after each decision for votes that come late. Zero does
 	// not wait, which gives the least latency; more makes fewer, larger blocks.
@@ -86,23 +91,16 @@ func Run(ctx context.Context, cfg Config, ready func(Info)) (err error) {
 	}
 	defer func() { err = errors.Join(err, engine.close()) }()
 
-	var allow map[string]bool
-	for _, peer := range cfg.Allow {
-		if allow == nil {
-			allow = make(map[string]bool)
-		}
-		allow[peer] = true
-	}
 	intake := newIntake(engine, time.Now, log)
-	application := &app{engine: engine, intake: intake, contract: state.NetworkContract, allow: allow, now: time.Now, log: log}
+	application := &app{engine: engine, intake: intake, contract: state.NetworkContract, allow: allowedPeers(cfg), now: time.Now, log: log}
 
-	comet, env, err := newComet(ctx, cfg, doc, application, log)
-	if err != nil {
-		return err
-	}
 	api := &parleyAPI{engine: engine}
 	engine.stack.RegisterAPIs([]rpc.API{{Namespace: "parley", Service: api}, {Namespace: "eth", Service: &ethAPI{intake}}})
 	if err := engine.start(); err != nil {
+		return err
+	}
+	comet, env, err := newComet(ctx, cfg, doc, application, log)
+	if err != nil {
 		return err
 	}
 	if err := comet.Start(); err != nil {
@@ -143,7 +141,7 @@ func Run(ctx context.Context, cfg Config, ready func(Info)) (err error) {
 			ChainID:  state.Ethereum.Config.ChainID.Uint64(),
 			HTTP:     engine.stack.HTTPEndpoint(),
 			WS:       engine.stack.WSEndpoint(),
-			Peer:     id.NodeID + "@" + cfg.P2P,
+			Peer:     id.NodeID + "@" + cmp.Or(cfg.Advertise, cfg.P2P),
 			Identity: id,
 			Block:    engine.head().Number.Uint64(),
 		})
@@ -158,6 +156,22 @@ func Run(ctx context.Context, cfg Config, ready func(Info)) (err error) {
 		}
 		return err
 	}
+}
+
+// allowedPeers is the set of node ids that may connect, nil for all.
+func allowedPeers(cfg Config) map[string]bool {
+	if len(cfg.Allow) == 0 {
+		return nil
+	}
+	allow := make(map[string]bool)
+	for _, id := range cfg.Allow {
+		allow[id] = true
+	}
+	for _, peer := range cfg.Peers {
+		id, _, _ := strings.Cut(peer, "@")
+		allow[id] = true
+	}
+	return allow
 }
 
 // newComet prepares consensus and replays what the engine has not yet seen.
@@ -196,10 +210,7 @@ func newComet(ctx context.Context, cfg Config, doc *cmttypes.GenesisDoc, applica
 }
 
 func cometConfig(cfg Config) *cmtcfg.Config {
-	propose := cfg.TimeoutPropose
-	if propose == 0 {
-		propose = time.Second
-	}
+	propose := cmp.Or(cfg.TimeoutPropose, time.Second)
 	c := cmtcfg.DefaultConfig()
 	c.SetRoot(cfg.Dir)
 	c.DBBackend = string(cmtdb.GoLevelDBBackend)
@@ -208,6 +219,7 @@ func cometConfig(cfg Config) *cmtcfg.Config {
 	c.FilterPeers = len(cfg.Allow) > 0
 
 	c.P2P.ListenAddress = "tcp://" + cfg.P2P
+	c.P2P.ExternalAddress = cfg.Advertise
 	c.P2P.PersistentPeers = strings.Join(cfg.Peers, ",")
 	// Members may share an address behind a gateway, and use private networks.
 	c.P2P.AllowDuplicateIP, c.P2P.AddrBookStrict = true, false

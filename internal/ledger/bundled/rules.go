@@ -9,6 +9,10 @@ import (
 	"github.com/ethereum/go-ethereum/rlp"
 )
 
+// rulesVersion numbers the consensus rules in this package; every CometBFT block
+// carries it.
+const rulesVersion = 1
+
 // Limits that all validators of a chain must agree on: changing one is a change
 // of the consensus rules.
 const (

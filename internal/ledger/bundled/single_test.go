@@ -27,6 +27,7 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 	"github.com/holiman/uint256"
 
+	"github.com/parley-node/parley/contracts"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -69,26 +70,14 @@ func (a *account) transfer(t testing.TB) *types.Transaction {
 func newChain(t testing.TB, n int, change func(*GenesisConfig)) (dirs []string) {
 	t.Helper()
 	c := GenesisConfig{ChainID: testChain, Time: time.Now()}
-	for range n {
-		dir := t.TempDir()
-		id, err := Init(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		dirs = append(dirs, dir)
-		c.Validators = append(c.Validators, GenesisValidator{PublicKey: id.PublicKey, Power: 10})
-	}
 	if change != nil {
 		change(&c)
 	}
-	genesis, err := Genesis(c)
-	if err != nil {
-		t.Fatal(err)
+	for range n {
+		dirs = append(dirs, t.TempDir())
 	}
-	for _, dir := range dirs {
-		if err := WriteGenesis(dir, genesis); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := InitNetwork(dirs, c); err != nil {
+		t.Fatal(err)
 	}
 	return dirs
 }
@@ -404,6 +393,9 @@ func TestContractChangesValidators(t *testing.T) {
 	}
 	self := r.Identity.PublicKey
 
+	if got := contracts.NetworkABI.Events["ValidatorChanged"]; got.ID != validatorChanged || len(got.Inputs.NonIndexed()) != 2 {
+		t.Fatalf("the network contract has another event: %s", got)
+	}
 	change(other, added, 3) // not the network contract
 	if got, want := validators(), (map[wire.Hash]uint64{self: 10}); !maps.Equal(got, want) {
 		t.Fatalf("a foreign contract changed the validators: %v", got)

@@ -125,7 +125,9 @@ func runChild(ctx context.Context, cfg ChildConfig, out *logFile, started func(p
 	defer runtime.UnlockOSThread()
 
 	cmd := exec.CommandContext(ctx, cfg.Path, cfg.Args...)
-	cmd.Env = append(os.Environ(), cfg.Env...)
+	// Two engines' caches make much garbage: a smaller heap costs a few percent
+	// of processor time and saves a third of the memory. cfg.Env may overrule it.
+	cmd.Env = append(append(os.Environ(), "GOGC=40"), cfg.Env...)
 	cmd.Stderr = out
 	cmd.SysProcAttr = dieWithParent()
 	stdin, err := cmd.StdinPipe()
