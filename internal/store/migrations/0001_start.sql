@@ -45,6 +45,7 @@ CREATE TABLE pins (
   entry     {{bytes}} -- order.Entry in CBOR while open
 );
 CREATE INDEX pins_tag ON pins (tag);
+CREATE INDEX pins_audience ON pins (audience, number);
 CREATE INDEX pins_batch ON pins (root, org);
 CREATE INDEX pins_open ON pins (audience, number) WHERE state = 'open';
 
@@ -125,17 +126,17 @@ CREATE TABLE batches (
   tx_type    TEXT NOT NULL,
   tx_id      TEXT,
   confirmed  BIGINT,
+  author_name TEXT NOT NULL,        -- as the batch header proves it
   org        {{bytes}} NOT NULL,
   root       {{bytes}} NOT NULL,
   audience   {{bytes}} NOT NULL,
   epoch      BIGINT NOT NULL,
   envelope   {{bytes}} NOT NULL,    -- wire.Envelope (pinned) or wire.Unpinned in CBOR
   own        BOOLEAN NOT NULL,
-  state      TEXT NOT NULL,         -- own: collecting, pinning, done; received: held, done
+  state      TEXT NOT NULL,         -- own: collecting, pinning, done, dropped; received: held, done
   since      BIGINT NOT NULL,       -- when it entered the state
   alone      BOOLEAN NOT NULL DEFAULT FALSE, -- carries a large blob
   receipt    {{bytes}},             -- our own receipt
-  certified  BOOLEAN NOT NULL DEFAULT FALSE,
   UNIQUE (root, org)
 );
 CREATE INDEX batches_work ON batches (state, seq) WHERE own AND state <> 'done';
@@ -189,7 +190,7 @@ CREATE INDEX outbox_peer ON outbox (peer, id);
 CREATE TABLE submissions (
   id       {{serial}},
   account  {{bytes}} NOT NULL,
-  nonce    BIGINT NOT NULL,
+  nonce    BIGINT,                  -- null while queued
   purpose  TEXT NOT NULL,           -- pin, control, node, proposal, vote, key
   root     {{bytes}} NOT NULL,      -- zero unless it pins a batch
   audience {{bytes}} NOT NULL,      -- zero unless it is a pin
@@ -199,13 +200,14 @@ CREATE TABLE submissions (
   tx_hash  {{bytes}} NOT NULL,
   raw      {{bytes}} NOT NULL,
   bump     BIGINT NOT NULL DEFAULT 0,
-  state    TEXT NOT NULL,           -- signed, final, failed
+  state    TEXT NOT NULL,           -- queued, signed, final, failed
   op       TEXT,
   created  BIGINT NOT NULL,
   error    TEXT NOT NULL DEFAULT '',
   UNIQUE (account, nonce)
 );
-CREATE INDEX submissions_work ON submissions (id) WHERE state = 'signed';
+CREATE INDEX submissions_work ON submissions (id) WHERE state IN ('queued', 'signed');
+CREATE INDEX submissions_root ON submissions (root);
 CREATE INDEX submissions_tx ON submissions (tx_hash);
 
 -- What applications see -------------------------------------------------------
@@ -241,12 +243,17 @@ CREATE TABLE messages (
   root            {{bytes}},          -- batch it is in
   idx             BIGINT              -- place in the batch
 );
-CREATE INDEX messages_id ON messages (id);
+-- Indexes that end with namespace also count a namespace's rows without reading
+-- the rows themselves.
+CREATE INDEX messages_id ON messages (id, namespace);
 CREATE INDEX messages_hash ON messages (hash, audience);
 CREATE INDEX messages_cid ON messages (cid) WHERE cid IS NOT NULL;
 CREATE INDEX messages_root ON messages (root, org, idx);
 CREATE INDEX messages_ready ON messages (seq) WHERE state = 'ready';
-CREATE INDEX messages_order ON messages (namespace, confirmed, created);
+-- No index of a long table begins with namespace: there are few, and a planner
+-- without statistics would rather sort all rows of one than walk in order.
+CREATE INDEX messages_order ON messages ((COALESCE(confirmed, 9223372036854775807)), created);
+CREATE INDEX messages_created ON messages (created);
 CREATE INDEX messages_batch ON messages (batch);
 CREATE INDEX messages_group ON messages (group_hash, seq) WHERE group_hash IS NOT NULL;
 CREATE UNIQUE INDEX messages_idempotency ON messages (namespace, idempotency_key) WHERE idempotency_key IS NOT NULL;
@@ -276,6 +283,7 @@ CREATE TABLE data (
 CREATE INDEX data_blob ON data (blob_hash) WHERE blob_hash IS NOT NULL;
 CREATE INDEX data_path ON data (namespace, blob_path) WHERE blob_path IS NOT NULL;
 CREATE INDEX data_created ON data (created);
+CREATE INDEX data_hash ON data (hash, namespace);
 
 CREATE TABLE message_data (
   message BIGINT NOT NULL,          -- messages.seq
@@ -358,7 +366,7 @@ CREATE TABLE events (
   topic      TEXT NOT NULL DEFAULT '',
   created    BIGINT NOT NULL
 );
-CREATE INDEX events_id ON events (id);
+CREATE INDEX events_id ON events (id, namespace);
 CREATE INDEX events_reference ON events (reference);
 CREATE INDEX events_tx ON events (tx);
 CREATE INDEX events_created ON events (created);
@@ -404,7 +412,7 @@ CREATE TABLE operations (
   updated   BIGINT NOT NULL,
   retry     TEXT
 );
-CREATE INDEX operations_tx ON operations (tx);
+CREATE INDEX operations_tx ON operations (tx, namespace);
 CREATE INDEX operations_created ON operations (created);
 
 CREATE TABLE blockchain_events (
@@ -422,7 +430,7 @@ CREATE TABLE blockchain_events (
   tx_id            TEXT,
   tx_blockchain_id TEXT NOT NULL DEFAULT ''
 );
-CREATE INDEX blockchain_events_tx ON blockchain_events (tx_id);
+CREATE INDEX blockchain_events_tx ON blockchain_events (tx_id, namespace);
 CREATE INDEX blockchain_events_time ON blockchain_events (timestamp);
 
 -- What an operator must know: lies, divergence, a broken feed.
