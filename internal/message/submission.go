@@ -1,12 +1,12 @@
 package message
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
@@ -318,12 +318,26 @@ func (u *Submitter) resend(ctx context.Context) error {
 }
 
 // RegisterNode has our node's certificate, seal key and endpoints put on the
-// ledger, unless they are there.
+// ledger, unless that is under way.
 func (s *Service) RegisterNode(ctx context.Context, p ledger.NodeProfile) error {
-	have := s.Network.Node(s.Self.Org)
-	if have != nil && have.Equal(p) || !s.Network.Active(s.Self.Org, identity.End) {
-		return nil
+	body, err := ledger.EncodeCall(ledger.RegisterNodeCall{Node: p})
+	if err != nil {
+		return err
 	}
-	_, err := s.Call(ctx, ledger.RegisterNodeCall{Node: p})
+	err = s.DB.Write(ctx, func(tx *store.Tx) error {
+		for _, state := range []string{store.SubmissionQueued, store.SubmissionSigned} {
+			open, err := tx.Submissions(state)
+			if err != nil {
+				return err
+			}
+			for _, sub := range open {
+				if sub.Purpose == purposeCall && bytes.Equal(sub.Call, body) {
+					return nil
+				}
+			}
+		}
+		return tx.InsertSubmission(&store.Submission{Account: s.Self.Key, Purpose: purposeCall, Call: body, State: store.SubmissionQueued, Created: s.now()})
+	})
+	s.Wake.Submit.Set()
 	return err
 }
