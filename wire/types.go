@@ -73,6 +73,7 @@ func (a Address) String() string   { return "0x" + hex.EncodeToString(a[:]) }
 func (t Tag) String() string       { return hex.EncodeToString(t[:]) }
 func (h Handle) String() string    { return hex.EncodeToString(h[:]) }
 func (c ContextID) String() string { return hex.EncodeToString(c[:]) }
+func (s Signature) String() string { return "0x" + hex.EncodeToString(s[:]) }
 
 // ParseHash reads 64 hex digits, with or without 0x.
 func ParseHash(s string) (h Hash, err error) { return h, parseHex("hash", s, h[:]) }
@@ -102,6 +103,8 @@ func (h Handle) MarshalText() ([]byte, error)     { return []byte(h.String()), n
 func (h *Handle) UnmarshalText(b []byte) error    { return parseHex("handle", string(b), h[:]) }
 func (c ContextID) MarshalText() ([]byte, error)  { return []byte(c.String()), nil }
 func (c *ContextID) UnmarshalText(b []byte) error { return parseHex("context", string(b), c[:]) }
+func (s Signature) MarshalText() ([]byte, error)  { return []byte(s.String()), nil }
+func (s *Signature) UnmarshalText(b []byte) error { return parseHex("signature", string(b), s[:]) }
 
 // Value and Scan store the fixed-size byte types as BLOB/BYTEA. A zero Hash,
 // Address or Tag is stored as its zero bytes; use a pointer for NULL.
@@ -113,6 +116,10 @@ func (t Tag) Value() (driver.Value, error)       { return t[:], nil }
 func (t *Tag) Scan(v any) error                  { return scanBytes("tag", v, t[:]) }
 func (c ContextID) Value() (driver.Value, error) { return c[:], nil }
 func (c *ContextID) Scan(v any) error            { return scanBytes("context", v, c[:]) }
+func (h Handle) Value() (driver.Value, error)    { return h[:], nil }
+func (h *Handle) Scan(v any) error               { return scanBytes("handle", v, h[:]) }
+func (s Signature) Value() (driver.Value, error) { return s[:], nil }
+func (s *Signature) Scan(v any) error            { return scanBytes("signature", v, s[:]) }
 
 func scanBytes(what string, v any, to []byte) error {
 	b, ok := v.([]byte)

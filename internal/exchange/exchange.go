@@ -6,6 +6,7 @@ package exchange
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/parley-node/parley/wire"
@@ -28,7 +29,9 @@ type Exchange interface {
 
 	// Serve accepts requests until ctx ends. authorise maps the SHA-256 of a
 	// caller's certificate to the organisation it is registered for, or refuses
-	// the connection.
+	// the connection; it is asked again for every request, so that a removed
+	// member loses access at once. No handler runs any more when Serve returns,
+	// with ctx.Err unless it could not listen. It may then be called again.
 	Serve(ctx context.Context, authorise func(certHash wire.Hash) (wire.OrgID, bool), h Handler) error
 }
 
@@ -51,6 +54,16 @@ type Handler interface {
 
 // MaxRequest bounds the body of Send and its answer.
 const MaxRequest = 8 << 20
+
+// CodeTooLarge is the code of the Refused that a request or an answer of more
+// than MaxRequest bytes gets: the same bytes will never fit.
+const CodeTooLarge = "too_large"
+
+// TooLarge refuses a body (what says which) of more than MaxRequest bytes.
+func TooLarge(what string, size int) *Refused {
+	return &Refused{Code: CodeTooLarge, Reason: fmt.Sprintf(
+		"%s has %d bytes, at most %d fit; split the batch or send the value as a blob", what, size, MaxRequest)}
+}
 
 // Refused is a definite no of the peer; trying again with the same bytes is
 // useless until something changes. Code is stable, Reason is for people.

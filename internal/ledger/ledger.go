@@ -8,8 +8,10 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/parley-node/parley/wire"
@@ -31,6 +33,11 @@ type Ledger interface {
 	// would refuse the call, and any other error if the outcome is unknown; then
 	// the caller sends the same bytes again.
 	Send(ctx context.Context, tx Signed) error
+
+	// Outcome asks what became of a transaction that was sent. A nil error says
+	// whether it is mined and did what it should; a *Refusal that it was mined
+	// and the contract refused it; any other error that the answer is unknown.
+	Outcome(ctx context.Context, tx Signed) (mined bool, err error)
 
 	// Follow calls fn with every record from number next on (the first is 1),
 	// without gap, in order, only once final. An Advance with no records tells
@@ -161,10 +168,16 @@ type NodeProfile struct {
 	Endpoints []string  // host:port, most preferred first; a stand-by's too
 }
 
+// Equal says whether two profiles say the same.
+func (p NodeProfile) Equal(q NodeProfile) bool {
+	return p.CertHash == q.CertHash && bytes.Equal(p.SealKey, q.SealKey) && slices.Equal(p.Endpoints, q.Endpoints)
+}
+
 // Params are the network's agreed constants. Durations are consensus time.
 type Params struct {
 	Confirmations   uint64 // blocks on top before a position is final, for chains without finality
 	ProtocolVersion uint64
+	ProtocolFrom    uint64        // the block from which ProtocolVersion holds; zero for at once
 	Window          uint64        // W: how far n may run ahead of or behind the highest valid one
 	ReceiptAge      uint64        // K: how many blocks a receipt's recent block may lie before the pin
 	SkipAfter       time.Duration // T: nodes vote against an entry nobody holds

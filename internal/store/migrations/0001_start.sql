@@ -45,6 +45,7 @@ CREATE TABLE pins (
   entry     {{bytes}} -- order.Entry in CBOR while open
 );
 CREATE INDEX pins_tag ON pins (tag);
+CREATE INDEX pins_audience ON pins (audience, number);
 CREATE INDEX pins_batch ON pins (root, org);
 CREATE INDEX pins_open ON pins (audience, number) WHERE state = 'open';
 
@@ -125,17 +126,17 @@ CREATE TABLE batches (
   tx_type    TEXT NOT NULL,
   tx_id      TEXT,
   confirmed  BIGINT,
+  author_name TEXT NOT NULL,        -- as the batch header proves it
   org        {{bytes}} NOT NULL,
   root       {{bytes}} NOT NULL,
   audience   {{bytes}} NOT NULL,
   epoch      BIGINT NOT NULL,
   envelope   {{bytes}} NOT NULL,    -- wire.Envelope (pinned) or wire.Unpinned in CBOR
   own        BOOLEAN NOT NULL,
-  state      TEXT NOT NULL,         -- own: collecting, pinning, done; received: held, done
+  state      TEXT NOT NULL,         -- own: collecting, pinning, done, dropped; received: held, done
   since      BIGINT NOT NULL,       -- when it entered the state
   alone      BOOLEAN NOT NULL DEFAULT FALSE, -- carries a large blob
   receipt    {{bytes}},             -- our own receipt
-  certified  BOOLEAN NOT NULL DEFAULT FALSE,
   UNIQUE (root, org)
 );
 CREATE INDEX batches_work ON batches (state, seq) WHERE own AND state <> 'done';
@@ -189,7 +190,7 @@ CREATE INDEX outbox_peer ON outbox (peer, id);
 CREATE TABLE submissions (
   id       {{serial}},
   account  {{bytes}} NOT NULL,
-  nonce    BIGINT NOT NULL,
+  nonce    BIGINT,                  -- null while queued
   purpose  TEXT NOT NULL,           -- pin, control, node, proposal, vote, key
   root     {{bytes}} NOT NULL,      -- zero unless it pins a batch
   audience {{bytes}} NOT NULL,      -- zero unless it is a pin
@@ -199,13 +200,14 @@ CREATE TABLE submissions (
   tx_hash  {{bytes}} NOT NULL,
   raw      {{bytes}} NOT NULL,
   bump     BIGINT NOT NULL DEFAULT 0,
-  state    TEXT NOT NULL,           -- signed, final, failed
+  state    TEXT NOT NULL,           -- queued, signed, final, failed
   op       TEXT,
   created  BIGINT NOT NULL,
   error    TEXT NOT NULL DEFAULT '',
   UNIQUE (account, nonce)
 );
-CREATE INDEX submissions_work ON submissions (id) WHERE state = 'signed';
+CREATE INDEX submissions_work ON submissions (id) WHERE state IN ('queued', 'signed');
+CREATE INDEX submissions_root ON submissions (root);
 CREATE INDEX submissions_tx ON submissions (tx_hash);
 
 -- What applications see -------------------------------------------------------

@@ -1,0 +1,788 @@
+package message
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/parley-node/parley/internal/order"
+	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/wire"
+)
+
+const (
+	pinPage     = 500
+	arrivalPage = 2000
+	maxVerdicts = 2000 // of one transaction
+)
+
+// confirmer turns pins and arrivals into verdicts (T4). It alone owns the order
+// machines. They are a view of stored rows: after any failed transaction they
+// are thrown away and rebuilt.
+type confirmer struct {
+	s        *Service
+	mu       sync.Mutex // held by a step, and by who asks for blockers
+	machines map[wire.Hash]*machine
+	tags     map[wire.Tag]*machine // which audience expects a tag
+	through  uint64                // number of the last record applied
+	behind   bool                  // there are more pins than one page
+	loaded   bool
+
+	tx  *store.Tx // of the step that runs
+	err error     // of a look-up that order asked for
+}
+
+// machine is the order of one audience.
+type machine struct {
+	*order.Audience
+	c       *confirmer
+	kind    string
+	keys    *wire.Keys // of the current epoch
+	batches map[wire.Entry]*openBatch
+	fresh   map[wire.Hash]bool  // messages confirmed in the running step
+	voted   map[wire.Entry]bool // this run has voted to skip
+	beat    time.Time           // when it queued a heartbeat last
+	applied uint64              // number of the last pin applied
+	waiting bool                // wants to be told when the ledger moves
+}
+
+// openBatch is a batch with open messages.
+type openBatch struct {
+	row      *store.BatchRow
+	messages []*store.Message
+	noted    bool // its ledger event is written
+}
+
+// ConfirmStep applies what the feed and the peers brought since the last step,
+// and writes every verdict that follows.
+func (s *Service) ConfirmStep(ctx context.Context) (more bool, err error) {
+	c := s.confirm
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out stepResult
+	attempt := 0
+	err = s.DB.Write(ctx, func(tx *store.Tx) error {
+		if attempt++; attempt > 1 {
+			c.loaded = false // the first run changed the machines, but not the rows
+		}
+		out = stepResult{}
+		return c.step(tx, &out)
+	})
+	if err != nil {
+		c.loaded = false
+		return false, err
+	}
+	if out.events > 0 {
+		s.EventsCommitted()
+	}
+	for _, in := range out.incidents {
+		s.Log.Error(in.Text, "incident", in.Kind, "ref", in.Ref)
+	}
+	if out.wakeBatch {
+		s.Wake.Batch.Set()
+	}
+	if out.wakePull {
+		s.Wake.Pull.Set()
+	}
+	if out.wakeEpoch {
+		s.Wake.Epoch.Set()
+	}
+	if out.wakeSubmit {
+		s.Wake.Submit.Set()
+	}
+	return out.more, nil
+}
+
+// stepResult is what a step leaves for after its commit.
+type stepResult struct {
+	more                                       bool
+	events                                     int
+	incidents                                  []store.Incident
+	wakeBatch, wakePull, wakeEpoch, wakeSubmit bool
+}
+
+func (c *confirmer) step(tx *store.Tx, out *stepResult) error {
+	c.tx, c.err = tx, nil
+	defer func() { c.tx = nil }()
+	if !c.loaded {
+		if err := c.load(); err != nil {
+			return fmt.Errorf("load the order of the audiences: %w", err)
+		}
+	}
+	arrivals, err := tx.Arrivals(arrivalPage)
+	if err != nil {
+		return err
+	}
+	for _, a := range arrivals { // secrets first: they may open audiences that pins wait for
+		if a.What == store.ArrivedSecret {
+			if err := c.secret(wire.Hash(a.Org), out); err != nil {
+				return err
+			}
+		}
+	}
+	touched := map[*machine]bool{}
+	if err := c.pins(touched, out); err != nil {
+		return err
+	}
+	for _, a := range arrivals {
+		if err := c.arrival(a, touched, out); err != nil {
+			return err
+		}
+	}
+	if err := c.final(touched, out); err != nil {
+		return err
+	}
+	verdicts := 0
+	for m := range touched {
+		if err := m.decide(out, &verdicts); err != nil {
+			return err
+		}
+	}
+	for _, in := range out.incidents {
+		if _, err := tx.PutIncident(&in); err != nil {
+			return err
+		}
+	}
+	if c.err != nil {
+		return c.err
+	}
+	if len(arrivals) > 0 {
+		if err := tx.DropArrivals(arrivals[len(arrivals)-1].Seq); err != nil {
+			return err
+		}
+	}
+	out.more = c.behind || len(arrivals) == arrivalPage || verdicts >= maxVerdicts
+	return tx.SetMeta(store.MetaConfirmed, strconv.FormatUint(c.through, 10))
+}
+
+// load rebuilds all machines from their rows.
+func (c *confirmer) load() error {
+	c.machines, c.tags, c.through = map[wire.Hash]*machine{}, map[wire.Tag]*machine{}, 0
+	text, err := c.tx.Meta(store.MetaConfirmed)
+	if err != nil {
+		return err
+	}
+	if text != "" {
+		if c.through, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return fmt.Errorf("%s holds %q: %w", store.MetaConfirmed, text, err)
+		}
+	}
+	audiences, err := c.tx.Audiences()
+	if err != nil {
+		return err
+	}
+	for i := range audiences {
+		if err := c.restore(&audiences[i]); err != nil {
+			return fmt.Errorf("audience %s: %w", audiences[i].ID.Short(), err)
+		}
+	}
+	c.loaded = true
+	return nil
+}
+
+// restore rebuilds one machine and brings it up to the point that the others
+// have reached.
+func (c *confirmer) restore(a *store.Audience) error {
+	epochs, err := c.tx.Epochs(a.ID)
+	if err != nil {
+		return err
+	}
+	active := activated(epochs)
+	if len(active) == 0 {
+		return nil // proposed to us, not current yet
+	}
+	st := order.State{Audience: a.ID, Group: a.Kind == store.KindGroup, Created: a.Kind == store.KindNetwork || a.Begun != nil}
+	for _, e := range active {
+		st.Epochs = append(st.Epochs, e.Definition)
+	}
+	current := active[len(active)-1]
+	windows, err := c.tx.Windows(a.ID)
+	if err != nil {
+		return err
+	}
+	for _, w := range windows {
+		if w.Epoch == current.Epoch {
+			st.Windows = append(st.Windows, order.Window{Epoch: w.Epoch, Key: w.Key, High: w.High, Used: w.Used})
+		}
+	}
+	last, err := c.tx.LastApplied(a.ID)
+	if err != nil {
+		return err
+	}
+	if last != nil {
+		st.Through = last.Position
+	}
+	known, err := c.tx.RecordByNumber(c.through)
+	if err != nil {
+		return err
+	}
+	if known != nil {
+		st.Known = known.Position
+	}
+	rows, err := c.tx.OpenEntries(a.ID)
+	if err != nil {
+		return err
+	}
+	for _, b := range rows {
+		var e order.Entry
+		if err := json.Unmarshal(b, &e); err != nil {
+			return fmt.Errorf("stored entry: %w", err)
+		}
+		st.Entries = append(st.Entries, e)
+	}
+	m := &machine{c: c, kind: a.Kind, batches: map[wire.Entry]*openBatch{}, fresh: map[wire.Hash]bool{}, voted: map[wire.Entry]bool{}, waiting: len(st.Entries) > 0}
+	if last != nil {
+		m.applied = last.Number
+	}
+	if m.Audience, err = order.Restore(st, view{c}, history{m}); err != nil {
+		return err
+	}
+	c.machines[a.ID] = m
+	if current.Secret != nil {
+		if err := m.unlock(current.Secret.Keys()); err != nil {
+			return err
+		}
+	}
+	for _, e := range st.Entries {
+		if e.Status == order.Open {
+			if err := m.payload(e.Author, e.Root, nil); err != nil {
+				return err
+			}
+			if err := m.receipts(e.Author, e.Root, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return c.err
+}
+
+// activated are the epochs of an audience that are or were current. A group
+// that is not on the ledger yet has its first.
+func activated(epochs []store.Epoch) []store.Epoch {
+	var active []store.Epoch
+	for _, e := range epochs {
+		if e.Activated != nil || e.Epoch == 1 {
+			active = append(active, e)
+		}
+	}
+	return active
+}
+
+func (m *machine) unlock(keys wire.Keys) error {
+	change, err := m.Unlock(keys)
+	if err != nil {
+		return err
+	}
+	m.keys = &keys
+	m.expect(change)
+	return m.catchUp()
+}
+
+// expect keeps the map of expected tags.
+func (m *machine) expect(t order.Tags) {
+	for _, tag := range t.Removed {
+		delete(m.c.tags, tag)
+	}
+	for _, tag := range t.Added {
+		m.c.tags[tag] = m
+	}
+}
+
+// catchUp finds pins that were read before this node knew the audience's
+// secret, by their tags, and applies them in ledger order.
+func (m *machine) catchUp() error {
+	for !m.Stalled() {
+		pins, err := m.c.tx.PinsByTag(m.applied, m.Expected())
+		if err != nil {
+			return err
+		}
+		if len(pins) == 0 || pins[0].Number > m.c.through {
+			return nil // the rest comes with the feed
+		}
+		// Only the first is sure to be next: it may bring new expected tags.
+		if err := m.apply(&pins[0], &stepResult{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// secret takes in a new epoch secret: of an audience that this node is invited
+// to, or of an epoch that a machine is stalled at.
+func (c *confirmer) secret(audience wire.Hash, out *stepResult) error {
+	if m := c.machines[audience]; m != nil && !m.Stalled() {
+		return nil
+	} else if m != nil {
+		hash, err := m.Epoch().Hash()
+		if err != nil {
+			return err
+		}
+		e, err := c.tx.EpochByHash(hash)
+		if err != nil || e == nil || e.Secret == nil {
+			return err
+		}
+		out.wakeBatch = true
+		m.waiting = true
+		return m.unlock(e.Secret.Keys())
+	}
+	a, err := c.tx.AudienceByID(audience)
+	if err != nil || a == nil {
+		return err
+	}
+	out.wakeBatch = true
+	if err := c.restore(a); err != nil {
+		return err
+	}
+	if m := c.machines[audience]; m != nil {
+		m.waiting = true
+	}
+	return nil
+}
+
+// pins applies the next page of pins.
+func (c *confirmer) pins(touched map[*machine]bool, out *stepResult) error {
+	pins, err := c.tx.PinsAfter(c.through, pinPage)
+	if err != nil {
+		return err
+	}
+	c.behind = len(pins) == pinPage
+	last, err := c.tx.LastRecord()
+	if err != nil || last == nil {
+		return err
+	}
+	newest := *last
+	if c.behind {
+		newest = pins[len(pins)-1].Record
+	}
+	if newest.Number > c.through {
+		for _, m := range c.machines {
+			m.expect(m.KeysChanged(newest.Position))
+		}
+	}
+	for i := range pins {
+		p := &pins[i]
+		m := c.tags[p.Pin.Pin.Tag]
+		if m == nil || m.Stalled() {
+			if err := c.foreign(p, out); err != nil {
+				return err
+			}
+			continue
+		}
+		touched[m] = true
+		if err := m.apply(p, out); err != nil {
+			return err
+		}
+	}
+	c.through = max(c.through, newest.Number)
+	return nil
+}
+
+// foreign handles a pin that no audience here expects. If it is our own, its
+// number or epoch was not current any more.
+func (c *confirmer) foreign(p *store.Pin, out *stepResult) error {
+	if p.Pin.Org != c.s.Self.Org {
+		return nil
+	}
+	sub, err := c.tx.SubmissionByTx(p.TxHash)
+	if err != nil || sub == nil {
+		return err
+	}
+	if m := c.machines[sub.Audience]; m == nil || m.Stalled() {
+		return nil // it will be found by its tag once the secret is here
+	}
+	return c.ownVoid(p, sub, sub.Epoch, sub.N, "its epoch had ended, or its number was out of the window", out)
+}
+
+// ownVoid issues again what a void pin of ours was to do. Its transaction is
+// mined, so that it can have no later effect.
+func (c *confirmer) ownVoid(p *store.Pin, sub *store.Submission, epoch, n uint64, reason string, out *stepResult) error {
+	if err := c.tx.SetPin(p.Number, sub.Audience, epoch, n, store.PinVoid, reason, nil); err != nil {
+		return err
+	}
+	s := c.s
+	s.Log.Warn("a pin of this node is void; it is issued again", "record", p.Number, "reason", reason)
+	out.wakeSubmit = true
+	if sub.Purpose == purposeControl {
+		return c.tx.InsertSubmission(&store.Submission{Account: sub.Account, Purpose: purposeControl, Audience: sub.Audience, Call: sub.Call, State: store.SubmissionQueued, Created: s.now()})
+	}
+	m := c.machines[sub.Audience]
+	if m != nil && m.Epoch().Epoch == sub.Epoch {
+		return c.tx.SetBatchState(s.Self.Org, p.Pin.Pin.Root, store.BatchCollecting, s.now())
+	}
+	out.wakeBatch = true
+	if err := c.tx.DropParcels(s.Self.Org, p.Pin.Pin.Root); err != nil {
+		return err
+	}
+	if err := c.tx.LeaveBatch(s.Self.Org, p.Pin.Pin.Root); err != nil {
+		return err
+	}
+	return c.tx.SetBatchState(s.Self.Org, p.Pin.Pin.Root, store.BatchDropped, s.now())
+}
+
+// apply applies a pin to its audience and stores what it did.
+func (m *machine) apply(p *store.Pin, out *stepResult) error {
+	tx := m.c.tx
+	done, err := m.Apply(order.Pin{Number: p.Number, Position: p.Position, Time: p.BlockTime.Time(), Key: p.Signer, Org: p.Pin.Org, Pin: p.Pin.Pin})
+	if err != nil {
+		return err
+	}
+	m.applied = p.Number
+	m.expect(done.Tags)
+	if done.Void != "" {
+		if p.Pin.Org == m.c.s.Self.Org {
+			if sub, err := tx.SubmissionByTx(p.TxHash); err != nil {
+				return err
+			} else if sub != nil {
+				return m.c.ownVoid(p, sub, done.Epoch, done.N, done.Void, out)
+			}
+		}
+		return tx.SetPin(p.Number, m.ID(), done.Epoch, done.N, store.PinVoid, done.Void, nil)
+	}
+	state, row := store.PinControl, []byte(nil)
+	switch {
+	case done.Entry != nil:
+		state = store.PinOpen
+		if row, err = entryRow(*done.Entry); err != nil {
+			return err
+		}
+	case done.Duplicate:
+		state = store.PinDuplicate
+	}
+	if err := tx.SetPin(p.Number, m.ID(), done.Epoch, done.N, state, "", row); err != nil {
+		return err
+	}
+	w := done.Window
+	if err := tx.PutWindow(m.ID(), store.Window{Epoch: w.Epoch, Key: w.Key, High: w.High, Used: w.Used}); err != nil {
+		return err
+	}
+	if done.Created {
+		if err := tx.BeginAudience(m.ID(), p.Number); err != nil {
+			return err
+		}
+	}
+	if err := m.effects(done.Effects, out); err != nil {
+		return err
+	}
+	if done.Activated != nil {
+		if err := m.activate(p, *done.Activated, out); err != nil {
+			return err
+		}
+	}
+	if done.Entry == nil {
+		return nil
+	}
+	m.waiting = true
+	out.wakePull = true
+	if err := m.payload(done.Entry.Author, done.Entry.Root, out); err != nil {
+		return err
+	}
+	return m.receipts(done.Entry.Author, done.Entry.Root, out)
+}
+
+// entryRow is the stored form of an entry. The payload is left out: it is read
+// from the messages again.
+func entryRow(e order.Entry) ([]byte, error) {
+	e.Payload = nil
+	return json.Marshal(e)
+}
+
+// activate makes a new epoch the audience's current one.
+func (m *machine) activate(p *store.Pin, d wire.EpochDefinition, out *stepResult) error {
+	tx := m.c.tx
+	hash, err := d.Hash()
+	if err != nil {
+		return err
+	}
+	number := int64(p.Number)
+	if err := tx.PutEpoch(&store.Epoch{Audience: m.ID(), Epoch: d.Epoch, Hash: hash, Definition: d, Activated: &number}); err != nil {
+		return err
+	}
+	out.wakeEpoch, out.wakeBatch, out.wakePull = true, true, true
+	m.keys = nil
+	e, err := tx.EpochByHash(hash)
+	if err != nil {
+		return err
+	}
+	if e.Secret == nil {
+		return nil // stalled until it is pulled
+	}
+	change, err := m.Unlock(e.Secret.Keys())
+	if err != nil {
+		return err
+	}
+	keys := e.Secret.Keys()
+	m.keys = &keys
+	m.expect(change)
+	return nil
+}
+
+// effects stores what a step changed in other entries.
+func (m *machine) effects(e order.Effects, out *stepResult) error {
+	for _, row := range e.Changed {
+		b, err := entryRow(row)
+		if err != nil {
+			return err
+		}
+		if err := m.c.tx.SetEntry(row.Number, b); err != nil {
+			return err
+		}
+	}
+	for _, in := range e.Incidents {
+		out.incidents = append(out.incidents, store.Incident{
+			At: m.c.s.now(), Kind: "double_statement", Ref: in.Entry.Root.String() + in.Org.String(),
+			Text: fmt.Sprintf("%s signed a receipt for batch %s and also voted that it cannot get it; the two signatures prove the lie", in.Org.Short(), in.Entry.Root.Short()),
+		})
+	}
+	for _, entry := range e.Contested {
+		if err := m.pinCertificate(entry, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pinCertificate has the certificate of an entry pinned before a skip of it
+// takes effect.
+func (m *machine) pinCertificate(entry wire.Entry, out *stepResult) error {
+	c, err := certificate(m.c.tx, entry.Author, entry.Root)
+	if err != nil || c == nil {
+		return err
+	}
+	return m.queue(wire.Control{Certificates: []wire.Certificate{*c}}, out)
+}
+
+// queue has a control pinned in this audience.
+func (m *machine) queue(c wire.Control, out *stepResult) error {
+	call, err := wire.Marshal(c)
+	if err != nil {
+		return err
+	}
+	out.wakeSubmit = true
+	s := m.c.s
+	return m.c.tx.InsertSubmission(&store.Submission{Account: s.Self.Key, Purpose: purposeControl, Audience: m.ID(), Call: call, State: store.SubmissionQueued, Created: s.now()})
+}
+
+// arrival tells the machine what has come from a peer. What no machine waits
+// for yet is looked up when its pin comes.
+func (c *confirmer) arrival(a store.Arrival, touched map[*machine]bool, out *stepResult) error {
+	if a.What == store.ArrivedSecret {
+		if m := c.machines[wire.Hash(a.Org)]; m != nil {
+			touched[m] = true
+		}
+		return nil
+	}
+	for _, m := range c.machines {
+		if _, open := m.Entry(a.Org, a.Root); !open {
+			continue
+		}
+		touched[m] = true
+		if a.What == store.ArrivedPayload {
+			if err := m.payload(a.Org, a.Root, out); err != nil {
+				return err
+			}
+		}
+		return m.receipts(a.Org, a.Root, out)
+	}
+	return nil
+}
+
+// payload gives an open entry its messages, if they are here.
+func (m *machine) payload(author wire.OrgID, root wire.Hash, out *stepResult) error {
+	id := wire.Entry{Author: author, Root: root}
+	if m.batches[id] != nil {
+		return nil
+	}
+	row, err := m.c.tx.BatchByRoot(author, root)
+	if err != nil || row == nil || row.Audience != m.ID() {
+		return err
+	}
+	messages, err := m.c.tx.MessagesOfBatch(root, author)
+	if err != nil {
+		return err
+	}
+	epoch, err := epochOf(m.c.tx, row.Audience, row.Epoch)
+	if err != nil {
+		return err
+	}
+	if epoch == nil {
+		return fmt.Errorf("batch %s is stored, but not its epoch %d", row.ID, row.Epoch)
+	}
+	keys := epoch.Secret.Keys()
+	var p order.Payload
+	signer := ""
+	if e, ok := m.Entry(author, root); ok {
+		pin, err := m.c.tx.PinByNumber(e.Number)
+		if err != nil {
+			return err
+		}
+		signer = pin.Signer.String()
+		if e.Epoch != row.Epoch {
+			p.Reject = fmt.Sprintf("the batch was sealed in epoch %d and pinned in epoch %d", row.Epoch, e.Epoch)
+		}
+		if out != nil {
+			if err := m.c.tx.NameHandles(e.Number, row.ID); err != nil {
+				return err
+			}
+		}
+	}
+	for _, msg := range messages {
+		hash, err := wire.ParseHash(string(msg.Hash))
+		if err != nil {
+			return err
+		}
+		o := order.Message{Hash: hash, Contexts: contextsOf([]*store.Message{msg}, keys), Reject: msg.RejectReason}
+		if o.Reject == "" && msg.Header.Key != signer {
+			o.Reject = fmt.Sprintf("the message names the key %s, but %s pinned it", msg.Header.Key, signer)
+		}
+		p.Messages = append(p.Messages, o)
+	}
+	if err := m.Payload(author, root, p); err != nil {
+		return nil // decided meanwhile
+	}
+	m.batches[id] = &openBatch{row: row, messages: messages}
+	return nil
+}
+
+// receipts gives an open entry the receipts that are here.
+func (m *machine) receipts(author wire.OrgID, root wire.Hash, out *stepResult) error {
+	rs, err := m.c.tx.Receipts(author, root)
+	if err != nil {
+		return err
+	}
+	for _, r := range rs {
+		o := m.Receipt(r)
+		if !o.Counts && !o.Later {
+			m.c.s.Log.Warn("a receipt does not count", "org", r.Org.Short(), "root", root.Short(), "reason", o.Why)
+		}
+		if out == nil {
+			continue
+		}
+		if err := m.effects(order.Effects{Incidents: o.Incidents}, out); err != nil {
+			return err
+		}
+		if o.Contested {
+			if err := m.pinCertificate(wire.Entry{Author: author, Root: root}, out); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// final tells the machines how far the ledger is final, once all pins up to
+// there are applied.
+func (c *confirmer) final(touched map[*machine]bool, out *stepResult) error {
+	if c.behind {
+		return nil
+	}
+	f, err := readFinal(c.tx)
+	if err != nil {
+		return err
+	}
+	for _, m := range c.machines {
+		if m.waiting {
+			touched[m] = true
+		}
+	}
+	for m := range touched {
+		if err := m.effects(m.Final(f.Number, f.Time.Time()), out); err != nil {
+			return err
+		}
+		if err := m.skips(f, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decide pulls verdicts and writes them.
+func (m *machine) decide(out *stepResult, verdicts *int) error {
+	w := writer{m: m, out: out}
+	for *verdicts < maxVerdicts {
+		v, ok := m.Next()
+		if !ok {
+			break
+		}
+		*verdicts++
+		if err := w.verdict(v); err != nil {
+			return err
+		}
+	}
+	if err := w.flush(); err != nil {
+		return err
+	}
+	clear(m.fresh)
+	m.waiting = m.Waiting()
+	return nil
+}
+
+// view answers order's questions about the ledger.
+type view struct{ c *confirmer }
+
+func (v view) OrgOf(key wire.Address, at wire.Position) (wire.OrgID, bool) {
+	return v.c.s.Network.OrgOf(key, at)
+}
+func (v view) Active(org wire.OrgID, at wire.Position) bool { return v.c.s.Network.Active(org, at) }
+func (v view) Keys(org wire.OrgID, at wire.Position) []wire.Address {
+	return v.c.s.Network.Keys(org, at)
+}
+func (v view) Departures(after, through wire.Position) []order.Departure {
+	return v.c.s.Network.Departures(after, through)
+}
+func (v view) Params(at wire.Position) order.Params { return v.c.s.Network.Params(at) }
+
+func (v view) BlockHash(number uint64) (wire.Hash, bool) {
+	h, ok, err := v.c.tx.BlockHash(number)
+	v.c.note(err)
+	return h, ok
+}
+
+// history answers order's questions about decided entries, in the transaction
+// of the running step.
+type history struct{ m *machine }
+
+func (h history) Pinned(author wire.OrgID, root wire.Hash) bool {
+	ok, err := h.m.c.tx.Pinned(h.m.ID(), author, root)
+	h.m.c.note(err)
+	return ok
+}
+
+func (h history) Confirmed(message wire.Hash) bool {
+	if h.m.fresh[message] {
+		return true
+	}
+	ok, err := h.m.c.tx.MessageConfirmed(h.m.ID(), store.Hex(message.String()))
+	h.m.c.note(err)
+	return ok
+}
+
+func (h history) Past(author wire.OrgID, root wire.Hash) (e order.Entry, ok bool) {
+	b, err := h.m.c.tx.PastEntry(h.m.ID(), author, root)
+	if err == nil && b != nil {
+		ok, err = true, json.Unmarshal(b, &e)
+	}
+	h.m.c.note(err)
+	return e, ok
+}
+
+func (h history) PastFrom(author wire.OrgID, from uint64, limit int) []order.Entry {
+	rows, err := h.m.c.tx.PastEntriesOf(h.m.ID(), author, from, limit)
+	h.m.c.note(err)
+	var all []order.Entry
+	for _, b := range rows {
+		var e order.Entry
+		h.m.c.note(json.Unmarshal(b, &e))
+		all = append(all, e)
+	}
+	return all
+}
+
+// note keeps the first error of a look-up; the step fails with it.
+func (c *confirmer) note(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+}

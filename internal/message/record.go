@@ -1,0 +1,131 @@
+package message
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/parley-node/parley/internal/ledger"
+	"github.com/parley-node/parley/internal/store"
+)
+
+// FeedFrom is the number of the record that the feed is to start at.
+func (s *Service) FeedFrom(ctx context.Context) (next uint64, err error) {
+	err = s.DB.Read(ctx, func(tx *store.Tx) error {
+		last, err := tx.LastRecord()
+		if err != nil {
+			return err
+		}
+		next = 1
+		if last != nil {
+			next = last.Number + 1
+		}
+		return nil
+	})
+	return next, err
+}
+
+// finalBlock is the stored form of the final block up to which the feed has
+// read.
+type finalBlock struct {
+	Number uint64     `json:"number"`
+	Hash   string     `json:"hash"`
+	Time   store.Time `json:"time"`
+}
+
+// Record stores a step of the ledger, its records and the feed's position in
+// one transaction (T3b). It is what ledger.Follow calls.
+func (s *Service) Record(ctx context.Context, a ledger.Advance) error {
+	rows := make([]store.Record, len(a.Records))
+	members := false
+	for i := range a.Records {
+		r := &a.Records[i]
+		row := store.Record{
+			Number: r.Number, Running: r.Running, Position: r.Position, BlockHash: r.Block.Hash, BlockTime: store.At(r.Block.Time),
+			TxHash: r.TxHash, Signer: r.Signer, Kind: r.Body.Kind(),
+		}
+		if p, ok := r.Body.(ledger.Pinned); ok {
+			row.Pin = &store.PinBody{Org: p.Org, Pin: p.Pin, Via: p.Via}
+		} else {
+			var err error
+			if row.Body, err = ledger.EncodeBody(r.Body); err != nil {
+				return err
+			}
+			members = true
+			// Before the commit: who reads the rows must find the members in
+			// place. To apply a record twice changes nothing.
+			s.Network.Apply(r.Number, r.Position, store.Time(row.BlockTime), r.Body)
+		}
+		rows[i] = row
+	}
+	final, err := json.Marshal(finalBlock{a.Final.Number, a.Final.Hash.String(), store.At(a.Final.Time)})
+	if err != nil {
+		return err
+	}
+	err = s.DB.Write(ctx, func(tx *store.Tx) error {
+		last, err := tx.LastRecord()
+		if err != nil {
+			return err
+		}
+		if len(rows) > 0 {
+			var have uint64
+			if last != nil {
+				have = last.Number
+			}
+			if rows[0].Number != have+1 {
+				return &ledger.Gap{Want: have + 1, Got: rows[0].Number, Reason: fmt.Sprintf("record %d follows record %d", rows[0].Number, have)}
+			}
+		}
+		if err := tx.InsertRecords(s.NetName, rows); err != nil {
+			return err
+		}
+		for i := range rows {
+			sub, err := tx.SubmissionByTx(rows[i].TxHash)
+			if err != nil {
+				return err
+			}
+			if sub != nil && sub.State == store.SubmissionSigned {
+				if err := tx.EndSubmission(sub.ID, store.SubmissionFinal, ""); err != nil {
+					return err
+				}
+			}
+			if k, ok := a.Records[i].Body.(ledger.KeyAdded); ok {
+				if err := s.Network.SyncVerifiers(tx, s.Namespace, k.Org, rows[i].BlockTime); err != nil {
+					return err
+				}
+			}
+		}
+		return tx.SetMeta(store.MetaFinal, string(final))
+	})
+	if err != nil {
+		return err
+	}
+	s.Wake.Confirm.Set()
+	if members {
+		s.Wake.Epoch.Set()
+		s.Wake.Submit.Set()
+	}
+	return nil
+}
+
+// FeedBroken tells whether the feed ended because the ledger broke its promise,
+// and notes that as an incident. Such a feed must not go on by itself.
+func (s *Service) FeedBroken(ctx context.Context, err error) bool {
+	var fork *ledger.Fork
+	var gap *ledger.Gap
+	if !errors.As(err, &fork) && !errors.As(err, &gap) {
+		return false
+	}
+	s.incident(ctx, "ledger_broken", fmt.Sprintf("the ledger feed has stopped: %v. Do not trust this endpoint; compare it with another member's before you go on", err), err.Error())
+	return true
+}
+
+// readFinal is the final block of the last advance; zero before the first.
+func readFinal(tx *store.Tx) (f finalBlock, err error) {
+	text, err := tx.Meta(store.MetaFinal)
+	if err != nil || text == "" {
+		return f, err
+	}
+	return f, json.Unmarshal([]byte(text), &f)
+}

@@ -1,0 +1,374 @@
+package message
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/parley-node/parley/internal/exchange"
+	"github.com/parley-node/parley/internal/identity"
+	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/wire"
+)
+
+// Kinds of request between nodes.
+const (
+	kindPayload     = "payload"     // wire.Envelope -> wire.Receipt
+	kindUnpinned    = "unpinned"    // wire.Unpinned -> wire.Receipt
+	kindCertificate = "certificate" // wire.Certificate -> nothing
+	kindReceipt     = "receipt"     // wire.Receipt, given after the pin -> nothing
+	kindInvite      = "invite"      // wire.Invitation -> wire.Receipt over the definition's hash
+	kindActivated   = "activated"   // wire.Activated: an epoch that the receiver joined with is current -> nothing
+	kindSecret      = "secret"      // wire.SecretRequest -> wire.Invitation
+)
+
+// Codes of a refusal between nodes.
+const (
+	refusedMalformed = "malformed"        // it does not decode, or does not match its root
+	refusedAudience  = "unknown_audience" // the receiver is no member, or was not invited yet
+	refusedVoted     = "voted"            // the receiver has voted to skip it
+	refusedBlocked   = "missing_part"     // a named blob could not be fetched
+	refusedForeign   = "not_a_member"     // the sender has no business with it
+	refusedSequence  = "out_of_sequence"  // an earlier unpinned batch is missing
+)
+
+const (
+	maxParallelSends = 8
+	sendTimeout      = 10 * time.Minute // a receiver answers after it fetched the blobs
+	firstBackOff     = 50 * time.Millisecond
+	lastBackOff      = 30 * time.Second
+)
+
+// Peer sends one peer's parcels from the outbox. Each peer has its own, so that
+// a dead or slow one delays nobody else.
+type Peer struct {
+	Org  wire.OrgID
+	Wake Signal
+
+	s        *Service
+	mu       sync.Mutex
+	inFlight map[int64]bool // parcels being sent
+	failures int            // in a row, of the connection
+	notBy    time.Time      // no attempt before
+	lastErr  string
+	wg       sync.WaitGroup
+}
+
+// Step starts sending what is due, several parcels at a time, and returns. A
+// parcel that ends wakes the peer again.
+func (p *Peer) Step(ctx context.Context) (more bool, err error) {
+	now := p.s.Now()
+	p.mu.Lock()
+	free := maxParallelSends - len(p.inFlight)
+	waiting := now.Before(p.notBy)
+	p.mu.Unlock()
+	if free <= 0 || waiting || p.s.Network.Node(p.Org) == nil {
+		return false, nil
+	}
+	var due []store.Parcel
+	err = p.s.DB.Read(ctx, func(tx *store.Tx) error {
+		due, err = tx.DueParcels(p.Org, store.At(now), 4*maxParallelSends)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, parcel := range due {
+		if p.inFlight[parcel.ID] {
+			continue
+		}
+		if len(p.inFlight) >= maxParallelSends {
+			break
+		}
+		p.inFlight[parcel.ID] = true
+		p.wg.Add(1)
+		go func() {
+			defer p.wg.Done()
+			p.deliver(ctx, parcel)
+			p.mu.Lock()
+			delete(p.inFlight, parcel.ID)
+			p.mu.Unlock()
+			p.Wake.Set()
+		}()
+	}
+	return false, nil
+}
+
+// Wait returns when no parcel is being sent any more.
+func (p *Peer) Wait() { p.wg.Wait() }
+
+// Next is when the peer is to be tried again after a failure; zero for now.
+func (p *Peer) Next() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.notBy
+}
+
+// deliver sends one parcel and records what came of it.
+func (p *Peer) deliver(ctx context.Context, parcel store.Parcel) {
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	start := p.s.Now()
+	answer, err := p.s.sendParcel(ctx, parcel)
+	if err == nil {
+		err = p.s.delivered(ctx, parcel, answer)
+	}
+	if err == nil {
+		p.s.speed.answered(p.Org, p.s.Now().Sub(start))
+		p.mu.Lock()
+		p.failures, p.notBy, p.lastErr = 0, time.Time{}, ""
+		p.mu.Unlock()
+		return
+	}
+	if ctx.Err() != nil && context.Cause(ctx) == context.Canceled {
+		return // the node stops; the row stays
+	}
+	p.failed(parcel, err)
+}
+
+// failed puts the parcel off. A refusal concerns the parcel alone; anything
+// else the whole peer, which is then not tried until the back-off has passed.
+func (p *Peer) failed(parcel store.Parcel, err error) {
+	p.s.speed.missed(p.Org)
+	var refused *exchange.Refused
+	delay := backOff(parcel.Attempts)
+	p.mu.Lock()
+	if !errors.As(err, &refused) {
+		delay = backOff(p.failures)
+		p.failures++
+		p.notBy = p.s.Now().Add(delay)
+		p.lastErr = err.Error()
+	}
+	p.mu.Unlock()
+	p.s.Log.Warn("a peer did not take a parcel; it is tried again", "peer", p.Org.Short(), "kind", parcel.Kind, "root", parcel.Root.Short(), "in", delay, "err", err)
+	due := store.At(p.s.Now().Add(delay))
+	// Without the caller's deadline: an attempt that timed out is noted too.
+	if err := p.s.DB.Write(context.Background(), func(tx *store.Tx) error { return tx.FailedParcel(parcel.ID, due, err.Error()) }); err != nil {
+		p.s.Log.Error("could not note a failed attempt; the parcel is tried again at once", "err", err)
+	}
+	if refused != nil && refused.Code == refusedAudience {
+		p.s.Wake.Epoch.Set() // it wants the invitation first
+	}
+}
+
+// backOff doubles with each failure, with jitter so that peers do not come in
+// step.
+func backOff(failures int) time.Duration {
+	d := firstBackOff << min(failures, 16)
+	d = min(d, lastBackOff)
+	return d/2 + rand.N(d/2+1)
+}
+
+// sendParcel puts the parcel's object together and sends it.
+func (s *Service) sendParcel(ctx context.Context, p store.Parcel) ([]byte, error) {
+	body, err := s.parcelBody(ctx, p)
+	if err != nil || body == nil {
+		return nil, err
+	}
+	peer, err := s.peerOf(p.Peer)
+	if err != nil {
+		return nil, err
+	}
+	return s.Exchange.Send(ctx, peer, p.Kind, body)
+}
+
+// parcelBody is what is sent; nil if it has become pointless.
+func (s *Service) parcelBody(ctx context.Context, p store.Parcel) (body []byte, err error) {
+	err = s.DB.Read(ctx, func(tx *store.Tx) error {
+		switch p.Kind {
+		case kindPayload, kindUnpinned:
+			b, err := tx.BatchByRoot(p.Org, p.Root)
+			if err != nil || b == nil {
+				return err
+			}
+			body = b.Envelope
+		case kindCertificate:
+			c, err := certificate(tx, p.Org, p.Root)
+			if err != nil || c == nil {
+				return err
+			}
+			body, err = wire.Marshal(*c)
+			return err
+		case kindReceipt:
+			b, err := tx.BatchByRoot(p.Org, p.Root)
+			if err != nil || b == nil {
+				return err
+			}
+			body = b.Receipt
+		case kindInvite:
+			e, err := tx.EpochByHash(p.Root)
+			if err != nil || e == nil || e.Secret == nil {
+				return err
+			}
+			node := s.Network.Node(p.Peer)
+			if node == nil {
+				return errors.New("its node is not registered on the ledger yet")
+			}
+			inv, err := wire.NewInvitation(e.Definition, *e.Secret, node.SealKey)
+			if err != nil {
+				return err
+			}
+			body, err = wire.Marshal(inv)
+			return err
+		case kindActivated:
+			e, err := tx.EpochByHash(p.Root)
+			if err != nil || e == nil || e.Activated == nil {
+				return err
+			}
+			body, err = wire.Marshal(wire.Activated{Definition: e.Hash, Pin: uint64(*e.Activated)})
+			return err
+		default:
+			return fmt.Errorf("outbox row %d has the unknown kind %q", p.ID, p.Kind)
+		}
+		return nil
+	})
+	return body, err
+}
+
+// delivered stores the peer's answer and takes the parcel out of the outbox.
+func (s *Service) delivered(ctx context.Context, p store.Parcel, answer []byte) error {
+	var r *wire.Receipt
+	if answer != nil && (p.Kind == kindPayload || p.Kind == kindInvite || p.Kind == kindUnpinned) {
+		r = new(wire.Receipt)
+		if err := wire.Unmarshal(answer, r); err != nil {
+			return fmt.Errorf("its receipt: %w", err)
+		}
+		if err := s.checkReceipt(r, p); err != nil {
+			s.incident(ctx, "forged_receipt", fmt.Sprintf("%s answered with a receipt that does not hold: %v", p.Peer.Short(), err), p.Root.String()+p.Peer.String())
+			return err
+		}
+	}
+	err := s.DB.Write(ctx, func(tx *store.Tx) error {
+		if r != nil {
+			if _, err := tx.InsertReceipt(r); err != nil {
+				return err
+			}
+			if p.Kind == kindPayload {
+				if err := tx.Arrived(store.ArrivedReceipt, p.Org, p.Root); err != nil {
+					return err
+				}
+			}
+		}
+		if p.Op != nil {
+			if _, err := tx.UpdateOperations([]wire.UUID{*p.Op}, opSucceeded, nil, "", s.now()); err != nil {
+				return err
+			}
+		}
+		return tx.DeliveredParcel(p.ID)
+	})
+	if err == nil && r != nil {
+		s.Wake.Submit.Set()
+		s.Wake.Confirm.Set()
+		if p.Kind == kindInvite {
+			s.Wake.Epoch.Set()
+		}
+	}
+	return err
+}
+
+// checkReceipt says whether a receipt is what the parcel asked for, signed by a
+// key of the peer.
+func (s *Service) checkReceipt(r *wire.Receipt, p store.Parcel) error {
+	switch {
+	case r.Org != p.Peer:
+		return fmt.Errorf("it names organisation %s", r.Org.Short())
+	case r.Root != p.Root || r.Author != p.Org || r.Network != s.Network.ID:
+		return fmt.Errorf("it is for another entry (%s)", r.Root.Short())
+	}
+	return s.checkSignature(r)
+}
+
+// checkSignature says whether a receipt is signed by a valid key of the
+// organisation it names.
+func (s *Service) checkSignature(r *wire.Receipt) error {
+	key, err := r.Signer()
+	if err != nil {
+		return err
+	}
+	for _, k := range s.Network.ValidKeys(r.Org, endPosition) {
+		if k == key {
+			return nil
+		}
+	}
+	return fmt.Errorf("it is signed by %s, which is no key of %s", key, r.Org.Short())
+}
+
+// certificate is the set of receipts held for an entry; nil if there is none.
+func certificate(tx *store.Tx, author wire.OrgID, root wire.Hash) (*wire.Certificate, error) {
+	rs, err := tx.Receipts(author, root)
+	if err != nil || len(rs) == 0 {
+		return nil, err
+	}
+	return &wire.Certificate{Author: author, Root: root, Receipts: rs}, nil
+}
+
+// incident notes something that an operator must know. It is best effort on
+// top of the log, which has it in any case.
+func (s *Service) incident(ctx context.Context, kind, text, ref string) {
+	s.Log.Error(text, "incident", kind, "ref", ref)
+	err := s.DB.Write(ctx, func(tx *store.Tx) error {
+		_, err := tx.PutIncident(&store.Incident{At: s.now(), Kind: kind, Text: text, Ref: ref})
+		return err
+	})
+	if err != nil {
+		s.Log.Error("could not store an incident", "incident", kind, "err", err)
+	}
+}
+
+// PeerStatus is how the exchange with one peer goes.
+type PeerStatus struct {
+	Org      wire.OrgID  `json:"org"`
+	Name     string      `json:"name,omitempty"`
+	Waiting  int         `json:"waiting"`
+	Since    *store.Time `json:"since,omitempty"`
+	NextTry  *store.Time `json:"nextTry,omitempty"`
+	Failures int         `json:"failures,omitempty"`
+	Error    string      `json:"error,omitempty"`
+}
+
+// PeersStatus lists the other members with what waits for them.
+func (s *Service) PeersStatus(ctx context.Context) ([]PeerStatus, error) {
+	list := []PeerStatus{}
+	err := s.DB.Read(ctx, func(tx *store.Tx) error {
+		waiting, err := tx.OutboxByPeer()
+		if err != nil {
+			return err
+		}
+		for _, org := range s.others(s.Network.Members()) {
+			st := PeerStatus{Org: org}
+			if id, err := identity.OrgIdentity(tx, s.Namespace, org); err != nil {
+				return err
+			} else if id != nil {
+				st.Name = id.Name
+			}
+			for _, w := range waiting {
+				if w.Peer == org {
+					st.Waiting, st.Since, st.Error = w.Waiting, &w.Since, w.Error
+				}
+			}
+			s.peersMu.Lock()
+			p := s.peers[org]
+			s.peersMu.Unlock()
+			if p != nil {
+				p.mu.Lock()
+				st.Failures = p.failures
+				if p.lastErr != "" {
+					st.Error = p.lastErr
+				}
+				if !p.notBy.IsZero() {
+					at := store.At(p.notBy)
+					st.NextTry = &at
+				}
+				p.mu.Unlock()
+			}
+			list = append(list, st)
+		}
+		return nil
+	})
+	return list, err
+}

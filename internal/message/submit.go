@@ -1,0 +1,264 @@
+package message
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"slices"
+
+	"github.com/parley-node/parley/internal/errs"
+	"github.com/parley-node/parley/internal/identity"
+	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/wire"
+)
+
+// Input is a message as an application hands it in.
+type Input struct {
+	Header         Header      `json:"header"`
+	Data           []DataInput `json:"data"`
+	Group          *GroupInput `json:"group,omitempty"` // private only
+	IdempotencyKey string      `json:"idempotencyKey,omitempty"`
+}
+
+// Header is the part of a message's header that an application chooses.
+type Header struct {
+	CID    *wire.UUID `json:"cid,omitempty"`
+	Type   string     `json:"type,omitempty"`
+	TxType string     `json:"txtype,omitempty"`
+	Author string     `json:"author,omitempty"` // name or DID; default the organisation
+	Key    string     `json:"key,omitempty"`    // address of one of the organisation's keys
+	Group  store.Hex  `json:"group,omitempty"`  // of an existing group
+	Topics []string   `json:"topics,omitempty"`
+	Tag    string     `json:"tag,omitempty"`
+}
+
+// Types of message and of the transaction that carries it.
+const (
+	TypeBroadcast  = "broadcast"
+	TypePrivate    = "private"
+	TypeDefinition = "definition"
+
+	TxBatchPin = "batch_pin"
+	TxUnpinned = "unpinned"
+)
+
+// States of a message that this package sets.
+const (
+	StateReady     = "ready"     // stored, waits for a batch
+	StateSent      = "sent"      // in one of our batches
+	StatePending   = "pending"   // received, waits for its turn
+	StateConfirmed = "confirmed" // in order and final
+	StateRejected  = "rejected"  // in order, and invalid: RejectReason
+)
+
+const (
+	maxTopics         = 10
+	maxMessageBytes   = 800 << 10 // values of one message, so that any message fits a batch
+	maxIdempotencyKey = 256
+	definitionTopic   = "ff_definition" // reserved context of the network
+)
+
+// Broadcast stores a message for the whole network; it is on its way when this
+// returns. Errors carry the code and status that existing clients expect.
+func (s *Service) Broadcast(ctx context.Context, in Input) (*store.Message, error) {
+	in.Header.Type, in.Header.Group, in.Group = TypeBroadcast, "", nil
+	if in.Header.TxType == TxUnpinned || in.Header.TxType == "none" {
+		return nil, errs.New("FF10292", 400, "field %q holds %q: a broadcast is always pinned; leave the field out", "header.txtype", in.Header.TxType)
+	}
+	return s.submit(ctx, in)
+}
+
+// Private stores a message for the members of a group, which is made if need
+// be.
+func (s *Service) Private(ctx context.Context, in Input) (*store.Message, error) {
+	in.Header.Type = TypePrivate
+	return s.submit(ctx, in)
+}
+
+// Define broadcasts a definition in the network's reserved context. body is its
+// JSON; tag says of what kind it is and who applies it.
+func (s *Service) Define(ctx context.Context, tag string, body any) (*store.Message, error) {
+	value, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return s.submit(ctx, Input{
+		Header: Header{Type: TypeDefinition, Tag: tag, Topics: []string{definitionTopic}},
+		Data:   []DataInput{{Validator: validatorDefinition, Value: value}},
+	})
+}
+
+// submit checks a message, computes everything that can be computed without
+// the writer, and stores it in one transaction (T1).
+func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) {
+	m, err := s.draft(in)
+	if err != nil {
+		return nil, err
+	}
+	var to *target
+	var items []item
+	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
+		if m.Header.Author, m.Header.Key, err = s.author(tx, in.Header); err != nil {
+			return err
+		}
+		if to, err = s.target(tx, in); err != nil {
+			return err
+		}
+		items, err = s.resolveData(tx, in.Data)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.seal(m, items); err != nil {
+		return nil, err
+	}
+	var invite []wire.OrgID
+	err = s.DB.Write(ctx, func(tx *store.Tx) (err error) {
+		if invite, err = s.enterAudience(tx, to, m); err != nil {
+			return err
+		}
+		return insertMessage(tx, m, items)
+	})
+	var dup *store.DuplicateKey
+	if errors.As(err, &dup) {
+		return nil, errs.New("FF10430", 409, "idempotency key %q was already used for message %s", in.IdempotencyKey, dup.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.wakePeers(invite)
+	s.Wake.Batch.Set()
+	return m, nil
+}
+
+// draft checks what can be checked without the database.
+func (s *Service) draft(in Input) (*store.Message, error) {
+	h := in.Header
+	if h.Type != TypeDefinition {
+		if len(h.Topics) == 0 {
+			h.Topics = []string{"default"}
+		}
+		if len(h.Topics) > maxTopics {
+			return nil, errs.New("FF10227", 400, "field %q has %d entries: a message has at most %d topics", "header.topics", len(h.Topics), maxTopics)
+		}
+		for i, t := range h.Topics {
+			if err := identity.CheckName("header.topics", t); err != nil {
+				return nil, err
+			}
+			if slices.Contains(h.Topics[:i], t) {
+				return nil, errs.New("FF10228", 400, "field %q names %q twice: give each topic once", "header.topics", t)
+			}
+			if t == definitionTopic {
+				return nil, errs.New("FF10227", 400, "field %q holds %q, which is reserved for definitions: choose another topic", "header.topics", t)
+			}
+		}
+		if h.Tag != "" {
+			if err := identity.CheckName("header.tag", h.Tag); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if len(in.IdempotencyKey) > maxIdempotencyKey {
+		return nil, errs.New("FF00127", 400, "field %q has %d characters: at most %d are allowed", "idempotencyKey", len(in.IdempotencyKey), maxIdempotencyKey)
+	}
+	m := &store.Message{
+		Header: store.MessageHeader{
+			ID: s.NewID(), CID: h.CID, Type: h.Type, TxType: TxBatchPin, Created: s.now(), Namespace: s.NetName,
+			Topics: h.Topics, Tag: h.Tag,
+		},
+		LocalNamespace: s.Namespace, State: StateReady, IdempotencyKey: in.IdempotencyKey, Org: s.Self.Org,
+	}
+	if h.Type == TypePrivate && (h.TxType == TxUnpinned || h.TxType == "none") {
+		m.Header.TxType = TxUnpinned
+	}
+	return m, nil
+}
+
+// author resolves who the message is from and which key signs for them.
+func (s *Service) author(tx *store.Tx, h Header) (did, key string, err error) {
+	did = s.Self.DID()
+	if h.Author != "" && h.Author != s.Self.Name && h.Author != did {
+		id, err := identity.Resolve(tx, s.Namespace, h.Author)
+		if err != nil {
+			return "", "", err
+		}
+		if id == nil || id.Org != s.Self.Org || id.Type == identity.TypeNode {
+			return "", "", errs.New("FF10206", 400, "field %q holds %q, which is no identity of this organisation: use %q or one of its custom identities", "header.author", h.Author, s.Self.Name)
+		}
+		did = id.DID
+	}
+	address := s.Self.Key
+	if h.Key != "" {
+		if address, err = wire.ParseAddress(h.Key); err != nil {
+			return "", "", errs.New("FF10354", 400, "field %q: %v", "header.key", err)
+		}
+		if owner, ok := s.Network.OrgOf(address, identity.End); !ok || owner != s.Self.Org {
+			return "", "", errs.New("FF10355", 400, "field %q holds %s, which is no valid key of this organisation on the ledger: add it first, or leave the field out", "header.key", address)
+		}
+	}
+	return did, address.String(), nil
+}
+
+// seal computes the message's references, hashes and header.
+func (s *Service) seal(m *store.Message, items []item) error {
+	size := 0
+	m.Data = make([]store.DataRef, len(items))
+	commitments := make([]wire.Hash, len(items))
+	for i := range items {
+		d := items[i].row
+		m.Data[i] = store.DataRef{ID: d.ID, Hash: d.Hash}
+		commitments[i] = d.Commitment
+		size += len(d.Value)
+	}
+	if size > maxMessageBytes {
+		return errs.New("FF10328", 400, "field %q holds %d bytes of values: at most %d are allowed; send large content as a blob", "data", size, maxMessageBytes)
+	}
+	var err error
+	if m.Header.DataHash, err = refsHash(m.Data); err != nil {
+		return err
+	}
+	h := wire.MessageHeader{
+		ID: m.Header.ID, CID: m.Header.CID, Type: m.Header.Type, Author: m.Header.Author, Key: m.Header.Key,
+		Created: int64(m.Header.Created), Topics: m.Header.Topics, Tag: m.Header.Tag, Data: commitments, Salt: newSalt(),
+	}
+	hash, err := h.LeafHash()
+	if err != nil {
+		return err
+	}
+	m.Hash = store.Hex(hash.String())
+	m.Wire, err = wire.Marshal(h)
+	return err
+}
+
+// insertMessage stores a message and its data; what is stored already is
+// linked.
+func insertMessage(tx *store.Tx, m *store.Message, items []item) error {
+	if err := tx.InsertMessages([]*store.Message{m}); err != nil {
+		return err
+	}
+	rows := make([]*store.Data, len(items))
+	for i := range items {
+		rows[i] = items[i].row
+	}
+	if err := tx.InsertData(rows); err != nil {
+		return err
+	}
+	seqs := make([]int64, len(rows))
+	for i, d := range rows {
+		seqs[i] = d.Seq
+	}
+	return tx.LinkData(m.Seq, seqs)
+}
+
+// refsHash is the hash over a message's references, as existing clients see it.
+func refsHash(refs []store.DataRef) (store.Hex, error) {
+	text, err := json.Marshal(refs)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return store.Hex(hex.EncodeToString(sum[:])), nil
+}

@@ -1,0 +1,218 @@
+package store
+
+import (
+	"database/sql"
+
+	"github.com/parley-node/parley/wire"
+)
+
+// BatchRow is a batch with what the protocol needs of it.
+type BatchRow struct {
+	Batch
+	Seq        int64
+	AuthorName string // as the batch header proves it
+	Org        wire.OrgID
+	Root       wire.Hash
+	Audience   wire.Hash
+	Epoch      uint64
+	Envelope   []byte // wire.Envelope, or wire.Unpinned, in CBOR
+	Own        bool
+	State      string
+	Since      Time
+	Alone      bool
+	Receipt    []byte
+}
+
+// States of a batch.
+const (
+	BatchCollecting = "collecting" // ours: sent to the peers, receipts are coming in
+	BatchPinning    = "pinning"    // ours: its pin is signed
+	BatchHeld       = "held"       // a peer's: stored and receipted
+	BatchDone       = "done"       // decided
+	BatchDropped    = "dropped"    // ours: its pin was void, its messages went into another batch
+)
+
+// InsertBatch stores a sealed or received batch; false if it is known.
+func (tx *Tx) InsertBatch(b *BatchRow) (bool, error) {
+	n, err := tx.Exec(`INSERT INTO batches (id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
+			author_name, org, root, audience, epoch, envelope, own, state, since, alone, receipt)
+		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,NULL,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23) ON CONFLICT (root, org) DO NOTHING`,
+		b.ID, b.Type, b.Namespace, b.Node, nullHex(b.Group), int64(b.Created), b.Author, b.Key, string(b.Hash), string(b.Manifest), b.Tx.Type, b.Tx.ID,
+		b.AuthorName, b.Org, b.Root, b.Audience, int64(b.Epoch), b.Envelope, b.Own, b.State, int64(b.Since), b.Alone, b.Receipt)
+	return n == 1, err
+}
+
+func nullHex(h Hex) any {
+	if h == "" {
+		return nil
+	}
+	return string(h)
+}
+
+const batchRowColumns = `seq, id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
+	author_name, org, root, audience, epoch, envelope, own, state, since, alone, receipt`
+
+func scanBatchRow(rows *Rows, b *BatchRow) error {
+	var group sql.NullString
+	var hash string
+	if err := rows.Scan(&b.Seq, &b.ID, &b.Type, &b.Namespace, &b.Node, &group, &b.Created, &b.Author, &b.Key, &hash, (*[]byte)(&b.Manifest), &b.Tx.Type, &b.Tx.ID, &b.Confirmed,
+		&b.AuthorName, &b.Org, &b.Root, &b.Audience, &b.Epoch, &b.Envelope, &b.Own, &b.State, &b.Since, &b.Alone, &b.Receipt); err != nil {
+		return err
+	}
+	b.Group, b.Hash = Hex(group.String), Hex(hash)
+	return nil
+}
+
+// BatchByRoot is nil if this node does not hold it.
+func (tx *Tx) BatchByRoot(org wire.OrgID, root wire.Hash) (*BatchRow, error) {
+	return one(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE root = $1 AND org = $2`, root, org)
+}
+
+// BatchesByRoot lists the batches with a root, whoever the author.
+func (tx *Tx) BatchesByRoot(root wire.Hash) ([]BatchRow, error) {
+	return collect(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE root = $1`, root)
+}
+
+// OwnBatches lists our batches in a state, oldest first.
+func (tx *Tx) OwnBatches(state string) ([]BatchRow, error) {
+	return collect(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE own AND state <> 'done' AND state = $1 ORDER BY seq`, state)
+}
+
+// InFlight counts our batches per audience that are not decided yet.
+func (tx *Tx) InFlight() (map[wire.Hash]int, error) {
+	rows, err := tx.Query(`SELECT audience, COUNT(*) FROM batches WHERE own AND state <> 'done' AND state IN ('collecting', 'pinning') GROUP BY audience`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	counts := map[wire.Hash]int{}
+	for rows.Next() {
+		var a wire.Hash
+		var n int
+		if err := rows.Scan(&a, &n); err != nil {
+			return nil, err
+		}
+		counts[a] = n
+	}
+	return counts, rows.Err()
+}
+
+// BlobsOfBatch lists the hashes of the blobs that a batch's messages carry.
+func (tx *Tx) BlobsOfBatch(org wire.OrgID, root wire.Hash) ([]Hex, error) {
+	return collect(tx, func(rows *Rows, h *Hex) error { return rows.Scan((*string)(h)) },
+		`SELECT DISTINCT d.blob_hash FROM messages m JOIN message_data l ON l.message = m.seq JOIN data d ON d.seq = l.data
+		WHERE m.root = $1 AND m.org = $2 AND d.blob_hash IS NOT NULL`, root, org)
+}
+
+// EnterBatch ties messages to the batch that they went into, in its order.
+func (tx *Tx) EnterBatch(seqs []int64, b *BatchRow, state string) error {
+	for i, seq := range seqs {
+		if _, err := tx.Exec(`UPDATE messages SET state = $1, batch = $2, tx_id = $3, org = $4, root = $5, idx = $6 WHERE seq = $7`,
+			state, b.ID, b.Tx.ID, b.Org, b.Root, i, seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LeaveBatch takes the undecided messages out of a batch whose pin can no
+// longer count, so that they go into another.
+func (tx *Tx) LeaveBatch(org wire.OrgID, root wire.Hash) error {
+	_, err := tx.Exec(`UPDATE messages SET state = 'ready', batch = NULL, tx_id = NULL, root = NULL, idx = NULL WHERE root = $1 AND org = $2 AND state = 'sent'`, root, org)
+	return err
+}
+
+// SetBatchState moves a batch on.
+func (tx *Tx) SetBatchState(org wire.OrgID, root wire.Hash, state string, at Time) error {
+	_, err := tx.Exec(`UPDATE batches SET state = $1, since = $2 WHERE root = $3 AND org = $4`, state, int64(at), root, org)
+	return err
+}
+
+// FinishBatch marks a batch as decided at a time.
+func (tx *Tx) FinishBatch(org wire.OrgID, root wire.Hash, at Time) error {
+	_, err := tx.Exec(`UPDATE batches SET state = 'done', since = $1, confirmed = $1 WHERE root = $2 AND org = $3`, int64(at), root, org)
+	return err
+}
+
+// InsertReceipt stores a receipt; false if that organisation's is known.
+func (tx *Tx) InsertReceipt(r *wire.Receipt) (bool, error) {
+	b, err := wire.Marshal(*r)
+	if err != nil {
+		return false, err
+	}
+	n, err := tx.Exec(`INSERT INTO receipts (root, author, org, receipt) VALUES ($1,$2,$3,$4) ON CONFLICT (root, author, org) DO NOTHING`, r.Root, r.Author, r.Org, b)
+	return n == 1, err
+}
+
+// Receipts lists what is held for a batch or epoch definition.
+func (tx *Tx) Receipts(author wire.OrgID, root wire.Hash) ([]wire.Receipt, error) {
+	return collect(tx, func(rows *Rows, r *wire.Receipt) error {
+		var b []byte
+		if err := rows.Scan(&b); err != nil {
+			return err
+		}
+		return wire.Unmarshal(b, r)
+	}, `SELECT receipt FROM receipts WHERE root = $1 AND author = $2 ORDER BY org`, root, author)
+}
+
+// Vote records that we vote to skip an entry; false if we hold a receipt of
+// ours for it: an organisation does one or the other, never both.
+func (tx *Tx) Vote(self, author wire.OrgID, root wire.Hash, at Time) (bool, error) {
+	var n int
+	if err := tx.QueryRow(`SELECT COUNT(*) FROM receipts WHERE root = $1 AND author = $2 AND org = $3`, root, author, self).Scan(&n); err != nil {
+		return false, err
+	}
+	if n > 0 {
+		return false, nil
+	}
+	_, err := tx.Exec(`INSERT INTO votes (root, author, at) VALUES ($1,$2,$3) ON CONFLICT (root, author) DO NOTHING`, root, author, int64(at))
+	return err == nil, err
+}
+
+// Voted says whether we voted to skip an entry.
+func (tx *Tx) Voted(author wire.OrgID, root wire.Hash) (bool, error) {
+	var n int
+	err := tx.QueryRow(`SELECT COUNT(*) FROM votes WHERE root = $1 AND author = $2`, root, author).Scan(&n)
+	return n > 0, err
+}
+
+// Arrival tells the confirm loop that something it may wait for is here.
+type Arrival struct {
+	Seq  int64
+	What string // payload, receipt, secret
+	Root wire.Hash
+	Org  wire.OrgID // author; for a secret the audience
+}
+
+// What arrived.
+const (
+	ArrivedPayload = "payload"
+	ArrivedReceipt = "receipt"
+	ArrivedSecret  = "secret"
+)
+
+// Arrived notes an arrival for the confirm loop, in the transaction that
+// stores the thing itself.
+func (tx *Tx) Arrived(what string, org wire.OrgID, root wire.Hash) error {
+	_, err := tx.Exec(`INSERT INTO arrivals (what, root, org) VALUES ($1,$2,$3)`, what, root, org)
+	return err
+}
+
+// Arrivals lists what is to be looked at.
+func (tx *Tx) Arrivals(limit int) ([]Arrival, error) {
+	return collect(tx, func(rows *Rows, a *Arrival) error { return rows.Scan(&a.Seq, &a.What, &a.Root, &a.Org) },
+		`SELECT seq, what, root, org FROM arrivals ORDER BY seq LIMIT $1`, limit)
+}
+
+// DropArrivals forgets those up to a sequence.
+func (tx *Tx) DropArrivals(through int64) error {
+	_, err := tx.Exec(`DELETE FROM arrivals WHERE seq <= $1`, through)
+	return err
+}
+
+// OwnDefinitions counts the definition messages with a tag that an
+// organisation has sent, whatever became of them.
+func (tx *Tx) OwnDefinitions(org wire.OrgID, tag string) (n int, err error) {
+	err = tx.QueryRow(`SELECT COUNT(*) FROM messages WHERE org = $1 AND type = 'definition' AND tag = $2`, org, tag).Scan(&n)
+	return n, err
+}
