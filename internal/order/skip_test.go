@@ -78,6 +78,29 @@ func TestRestoredVotesNeedMuchLongerGrace(t *testing.T) {
 	n.wantDue(t, idOf(p), testGrace)
 }
 
+func TestRestoredVoteOfTheSameOrganisationBecomesAFullOne(t *testing.T) {
+	w := newNetwork(t, 2)
+	n := w.node()
+	p := w.pin(w.members[0], nil, msg("a"))
+	n.apply(p)
+	n.vote(idOf(p), true, w.members[1])
+	n.wantDue(t, idOf(p), 100*testGrace)
+	n.vote(idOf(p), false, w.members[1])
+	n.wantDue(t, idOf(p), testGrace)
+}
+
+// Those who left count as votes at once only beside a vote that is sure.
+func TestRestoredVoteIsNotTheOneThatRemovedMembersNeed(t *testing.T) {
+	w := newNetwork(t, 4) // v = 3, s = 2
+	n := w.node()
+	p := w.pin(w.members[0], nil, msg("a"))
+	n.apply(p)
+	w.setActive(w.members[1], false)
+	w.setActive(w.members[2], false)
+	n.vote(idOf(p), true, w.members[3])
+	n.wantDue(t, idOf(p), 100*testGrace)
+}
+
 func TestPinnedCertificatePreventsSkip(t *testing.T) {
 	for name, c := range map[string]struct {
 		after   time.Duration
