@@ -25,6 +25,7 @@ func TestActivationNeeds(t *testing.T) {
 		"all in order":          {func(s *setup) {}, ""},
 		"c receipts":            {func(s *setup) { s.holders = s.holders[:1] }, "receipts by the other members"},
 		"distinct receipts":     {func(s *setup) { s.holders = []*member{s.b, s.b} }, "receipts by the other members"},
+		"others' receipts":      {func(s *setup) { s.holders = []*member{s.a, s.b} }, "receipts by the other members"},
 		"members' receipts":     {func(s *setup) { s.holders = []*member{s.b, s.outsider} }, "receipts by the other members"},
 		"the next epoch":        {func(s *setup) { s.mutate = func(d *wire.EpochDefinition) { d.Epoch = 3 } }, "epoch is 3"},
 		"the current before it": {func(s *setup) { s.mutate = func(d *wire.EpochDefinition) { d.Previous = s.w.hash() } }, "previous"},
@@ -222,6 +223,11 @@ func TestMemberThatLeftTheGroupCountsAsGone(t *testing.T) {
 	p := w.pin(a, nil, msg("a")) // v = 3, s = 2
 	n.apply(p)
 	n.vote(idOf(p), false, b)
+	n.wantDue(t, idOf(p), -1)
+	same, secret := w.propose(a, w.orgs(4))
+	n.apply(w.pin(a, w.activation(same, b, c)))
+	w.adopt(same, secret)
+	n.unlock()
 	n.wantDue(t, idOf(p), -1)
 	def, secret := w.propose(a, w.orgs(3))
 	out := n.apply(w.pin(a, w.activation(def, b, c)))
