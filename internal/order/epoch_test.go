@@ -198,10 +198,31 @@ func TestStalledMachineGoesOnWithWhatItHasAndNeverOvertakes(t *testing.T) {
 		t.Fatalf("blockers %+v, want the missing secret", bs)
 	}
 	n.unlock()
+	n.expectVerdicts(t, n.judge()) // not before the pins that follow are applied
 	n.applyAll()
+	n.expectVerdicts(t, n.judge())
 	w.next(testGrace)
 	n.head()
 	n.expectVerdicts(t, n.judge(), fmt.Sprintf("%d/-1 skipped", early.Number))
+}
+
+func TestUnlockedMachineJudgesWhatItHeldBack(t *testing.T) {
+	w := newGroup(t, 2, 2, wire.ChangePolicy{})
+	a, b := w.members[0], w.members[1]
+	n := w.node()
+	p := w.pin(a, create(w), msg("a"))
+	n.apply(p)
+	def, secret := w.propose(a, w.orgs(2))
+	n.apply(w.pin(a, w.activation(def, b)))
+	w.next(testAfter)
+	n.head()
+	n.payload(idOf(p))
+	n.receive(w.receipt(b, idOf(p), 1))
+	n.expectVerdicts(t, n.judge())
+	w.adopt(def, secret)
+	n.unlock()
+	n.head()
+	n.expectVerdicts(t, n.judge(), fmt.Sprintf("%d/0 confirmed", p.Number))
 }
 
 func TestLeavingTheNetworkEndsGroupRights(t *testing.T) {
