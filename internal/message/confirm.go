@@ -494,7 +494,6 @@ func (m *machine) apply(p *store.Pin, out *stepResult) error {
 	}
 	m.waiting = true
 	m.c.open[wire.Entry{Author: done.Entry.Author, Root: done.Entry.Root}] = m
-	out.wakePull = true
 	if err := m.payload(done.Entry.Author, done.Entry.Root, out); err != nil {
 		return err
 	}
@@ -545,7 +544,13 @@ func (m *machine) effects(e order.Effects, out *stepResult) error {
 		if err != nil {
 			return err
 		}
-		if err := m.c.tx.SetEntry(row.Number, b); err != nil {
+		if row.Live() {
+			err = m.c.tx.SetEntry(row.Number, b)
+		} else { // decided, and no vote can change that any more
+			delete(m.c.open, wire.Entry{Author: row.Author, Root: row.Root})
+			err = m.c.tx.ClosePin(row.Number, "", b)
+		}
+		if err != nil {
 			return err
 		}
 	}

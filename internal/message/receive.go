@@ -149,7 +149,7 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		if err := storeReceived(tx, messages, data, blobs, row); err != nil {
 			return err
 		}
-		if _, err := tx.InsertReceipt(receipt); err != nil {
+		if _, err := putReceipt(tx, receipt); err != nil {
 			return err
 		}
 		return tx.Arrived(store.ArrivedPayload, env.Author, env.Root)
@@ -343,7 +343,7 @@ func (s *Service) receiveReceipts(ctx context.Context, receipts []wire.Receipt) 
 	}
 	err := s.DB.Write(ctx, func(tx *store.Tx) error {
 		for i := range receipts {
-			fresh, err := tx.InsertReceipt(&receipts[i])
+			fresh, err := putReceipt(tx, &receipts[i])
 			if err != nil {
 				return err
 			}
