@@ -41,7 +41,8 @@ type Log struct {
 
 // waiter is one caller of Next or Await.
 type waiter struct {
-	after int64 // sequence up to which match has been asked
+	after int64       // sequence up to which match has been asked
+	about *store.UUID // what the event must name, nil if anything
 	match func(*store.Event) bool
 	found chan outcome // holds one
 }
@@ -108,7 +109,7 @@ func (l *Log) Next(ctx context.Context, after int64) error {
 	if there {
 		return nil
 	}
-	_, err := l.wait(ctx, after, func(*store.Event) bool { return true })
+	_, err := l.wait(ctx, after, nil, func(*store.Event) bool { return true })
 	return err
 }
 
@@ -119,7 +120,18 @@ func (l *Log) Next(ctx context.Context, after int64) error {
 // share: it must be quick and must not block. Past the context's deadline the
 // error is FF10260 (408); what was sent goes on.
 func (l *Log) Await(ctx context.Context, from int64, match func(*store.Event) bool) (*store.Event, error) {
-	ev, err := l.wait(ctx, from, match)
+	return await(l.wait(ctx, from, nil, match))
+}
+
+// AwaitAbout is Await for an event that names an id, as its reference, its
+// correlator or its transaction; match is asked about no other. It is the one to
+// use where many wait at once, since each event then costs next to nothing for
+// those whom it does not concern.
+func (l *Log) AwaitAbout(ctx context.Context, from int64, id store.UUID, match func(*store.Event) bool) (*store.Event, error) {
+	return await(l.wait(ctx, from, &id, match))
+}
+
+func await(ev *store.Event, err error) (*store.Event, error) {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil, errs.New("FF10260", http.StatusRequestTimeout,
 			"No confirmation arrived before the request's time was up; the work goes on. Ask for its state later, or raise Request-Timeout")
@@ -127,11 +139,11 @@ func (l *Log) Await(ctx context.Context, from int64, match func(*store.Event) bo
 	return ev, err
 }
 
-func (l *Log) wait(ctx context.Context, after int64, match func(*store.Event) bool) (*store.Event, error) {
+func (l *Log) wait(ctx context.Context, after int64, about *store.UUID, match func(*store.Event) bool) (*store.Event, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	w := &waiter{after: after, match: match, found: make(chan outcome, 1)}
+	w := &waiter{after: after, about: about, match: match, found: make(chan outcome, 1)}
 	l.mu.Lock()
 	l.waiters[w] = struct{}{}
 	start := !l.reading
@@ -214,6 +226,7 @@ func (l *Log) offer(from int64, page []store.Event) {
 		return
 	}
 	last := page[len(page)-1].Sequence
+	naming := index(page)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.high = max(l.high, last)
@@ -221,16 +234,51 @@ func (l *Log) offer(from int64, page []store.Event) {
 		if w.after < from || w.after >= last {
 			continue
 		}
-		for i := range page {
-			if page[i].Sequence > w.after && w.match(&page[i]) {
-				ev := page[i]
-				w.found <- outcome{event: &ev}
-				delete(l.waiters, w)
-				break
-			}
+		if ev := w.find(page, naming); ev != nil {
+			w.found <- outcome{event: ev}
+			delete(l.waiters, w)
 		}
 		w.after = last
 	}
+}
+
+// index lists, for each id that events of a page name, the places of the events.
+func index(page []store.Event) map[store.UUID][]int {
+	naming := make(map[store.UUID][]int, len(page))
+	for i := range page {
+		e := &page[i]
+		for _, id := range []*store.UUID{e.Reference, e.Correlator, e.Tx} {
+			if id != nil {
+				naming[*id] = append(naming[*id], i)
+			}
+		}
+	}
+	return naming
+}
+
+// find returns a copy of the first event of a page that the waiter waits for.
+func (w *waiter) find(page []store.Event, naming map[store.UUID][]int) *store.Event {
+	try := func(e *store.Event) *store.Event {
+		if e.Sequence <= w.after || !w.match(e) {
+			return nil
+		}
+		found := *e
+		return &found
+	}
+	if w.about != nil {
+		for _, i := range naming[*w.about] {
+			if ev := try(&page[i]); ev != nil {
+				return ev
+			}
+		}
+		return nil
+	}
+	for i := range page {
+		if ev := try(&page[i]); ev != nil {
+			return ev
+		}
+	}
+	return nil
 }
 
 // fail ends every wait with the error of a read, which the waiters know better
