@@ -35,8 +35,7 @@ type Log struct {
 
 	mu      sync.Mutex
 	waiters map[*waiter]struct{}
-	reading bool  // the reader goroutine runs
-	high    int64 // the log has an event with this sequence, or it is 0
+	reading bool // the reader goroutine runs
 }
 
 // waiter is one caller of Next or Await.
@@ -68,10 +67,13 @@ func (l *Log) Namespace() string { return l.namespace }
 
 // Committed says that a transaction that inserted events has been committed. It
 // never blocks. Without it events are still found, up to a second later.
-func (l *Log) Committed() {
+func (l *Log) Committed() { l.wake() }
+
+// wake makes the reader look again, at the log and at who waits.
+func (l *Log) wake() {
 	select {
 	case l.signal <- struct{}{}:
-	default: // the reader has yet to take an earlier signal and will see these events too
+	default: // the reader has yet to take an earlier signal and will see this too
 	}
 }
 
@@ -103,12 +105,6 @@ func (l *Log) After(ctx context.Context, after int64, limit int) (events []store
 // Next waits until the log has an event with a sequence above after. It returns
 // the context's error if that ends first, or the error of a failed read.
 func (l *Log) Next(ctx context.Context, after int64) error {
-	l.mu.Lock()
-	there := l.high > after
-	l.mu.Unlock()
-	if there {
-		return nil
-	}
 	_, err := l.wait(ctx, after, nil, func(*store.Event) bool { return true })
 	return err
 }
@@ -140,7 +136,7 @@ func await(ev *store.Event, err error) (*store.Event, error) {
 }
 
 func (l *Log) wait(ctx context.Context, after int64, about *store.UUID, match func(*store.Event) bool) (*store.Event, error) {
-	if err := ctx.Err(); err != nil {
+	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	w := &waiter{after: after, about: about, match: match, found: make(chan outcome, 1)}
@@ -152,7 +148,7 @@ func (l *Log) wait(ctx context.Context, after int64, about *store.UUID, match fu
 	if start {
 		go l.read()
 	} else {
-		l.Committed() // the reader may be asleep at a higher sequence than after
+		l.wake() // the reader may be asleep at a higher sequence than after
 	}
 	select {
 	case o := <-w.found:
@@ -164,7 +160,7 @@ func (l *Log) wait(ctx context.Context, after int64, about *store.UUID, match fu
 	idle := len(l.waiters) == 0
 	l.mu.Unlock()
 	if idle {
-		l.Committed() // let the reader end
+		l.wake() // let the reader end
 	}
 	select {
 	case o := <-w.found: // found at the last moment: better than an error
@@ -229,7 +225,6 @@ func (l *Log) offer(from int64, page []store.Event) {
 	naming := index(page)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.high = max(l.high, last)
 	for w := range l.waiters {
 		if w.after < from || w.after >= last {
 			continue
