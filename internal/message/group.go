@@ -2,6 +2,7 @@ package message
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"strings"
 
@@ -203,6 +204,23 @@ func (s *Service) storeEpoch(tx *store.Tx, def wire.EpochDefinition, secret *wir
 		return audience, err
 	}
 	return audience, tx.Arrived(store.ArrivedSecret, audience, hash)
+}
+
+// Found keeps the network's first epoch, which this member defined when it
+// founded the network.
+func (s *Service) Found(ctx context.Context, d wire.EpochDefinition, secret wire.EpochSecret) error {
+	hash, err := d.Hash()
+	if err != nil {
+		return err
+	}
+	return s.DB.Write(ctx, func(tx *store.Tx) error {
+		have, err := tx.EpochByHash(hash)
+		if err != nil || have != nil && have.Secret != nil {
+			return err
+		}
+		_, err = s.storeEpoch(tx, d, &secret)
+		return err
+	})
 }
 
 // insertGroup stores what applications see of a group.

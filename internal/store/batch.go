@@ -209,3 +209,10 @@ func (tx *Tx) DropArrivals(through int64) error {
 	_, err := tx.Exec(`DELETE FROM arrivals WHERE seq <= $1`, through)
 	return err
 }
+
+// OwnDefinitions counts the definition messages with a tag that an
+// organisation has sent, whatever became of them.
+func (tx *Tx) OwnDefinitions(org wire.OrgID, tag string) (n int, err error) {
+	err = tx.QueryRow(`SELECT COUNT(*) FROM messages WHERE org = $1 AND type = 'definition' AND tag = $2`, org, tag).Scan(&n)
+	return n, err
+}
