@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
@@ -20,6 +22,7 @@ type dialect struct {
 	beginRead      string
 	optimizeAtOpen string
 	optimize       string
+	marks          func(query string) string // rewrites $1, $2 … where that helps
 }
 
 var sqliteDialect = dialect{
@@ -34,6 +37,28 @@ var sqliteDialect = dialect{
 	beginRead:      "BEGIN",
 	optimizeAtOpen: "PRAGMA optimize=0x10002",
 	optimize:       "PRAGMA optimize",
+	marks:          questionMarks,
+}
+
+// questionMarks writes ? for $1, $2 … if they stand in the text in this order,
+// once each. To SQLite $1 is a name, and looking up names takes quadratic time
+// in a multi-row INSERT. Other texts stay as they are.
+func questionMarks(query string) string {
+	var b strings.Builder
+	rest := query
+	for n := 1; ; n++ {
+		before, after, found := strings.Cut(rest, "$")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		digits := len(after) - len(strings.TrimLeft(after, "0123456789"))
+		if after[:digits] != strconv.Itoa(n) {
+			return query
+		}
+		b.WriteByte('?')
+		rest = after[digits:]
+	}
 }
 
 // pools are database/sql's handles: one connection to write, some to read.

@@ -115,6 +115,7 @@ func (r *Row) Scan(to ...any) error {
 // goroutine at a time.
 type conn struct {
 	sql   *sql.Conn
+	marks func(query string) string // dialect.marks
 	stmts map[string]*stmt
 	open  map[*Rows]struct{}
 }
@@ -136,7 +137,7 @@ func (db *DB) openConn(ctx context.Context, pool *sql.DB) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{sql: c, stmts: map[string]*stmt{}, open: map[*Rows]struct{}{}}, nil
+	return &conn{sql: c, marks: db.dialect.marks, stmts: map[string]*stmt{}, open: map[*Rows]struct{}{}}, nil
 }
 
 func (c *conn) statement(ctx context.Context, query string) (*stmt, error) {
@@ -145,7 +146,7 @@ func (c *conn) statement(ctx context.Context, query string) (*stmt, error) {
 		cached.busy = true
 		return cached, nil
 	}
-	p, err := c.sql.PrepareContext(ctx, query)
+	p, err := c.sql.PrepareContext(ctx, c.marks(query))
 	if err != nil {
 		return nil, fmt.Errorf("preparing %s: %w", firstWords(query), err)
 	}

@@ -18,8 +18,8 @@ import (
 type partial struct {
 	store *Store
 	want  blob.Info
-	here  bool     // the whole blob is in the store
-	file  *os.File // nil if here, or closed
+	here  bool      // the whole blob is in the store
+	file  *os.File  // nil if here, or closed
 	whole hash.Hash // over the chunks kept so far
 	next  int
 }

@@ -5,7 +5,8 @@
 // the signing keys, the default first, and the HPKE key that peers seal secrets
 // to. With a passphrase the file is encrypted (scrypt, AES-256-GCM), without
 // one it is plain and says so. After opening, the keys are held in memory,
-// decrypted, so that signing costs no I/O.
+// decrypted, so that signing costs no I/O. The node's TLS identity (cert.pem,
+// key.pem) lives here too; it stands for the machine, not for the organisation.
 package file
 
 import (

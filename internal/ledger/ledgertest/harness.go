@@ -179,11 +179,13 @@ func (n *network) refused(m Member, key wire.Address, call ledger.Call) {
 	n.Helper()
 	before := n.state(m, &key)
 	tx := n.sign(m, key, before.Nonce, call)
-	err := m.Ledger.Send(n.ctx, tx)
-	if err == nil {
-		n.move()
-		n.feed.final(before.Head.Number + 1)
-		err = m.Ledger.Send(n.ctx, tx)
+	var err error
+	for err == nil {
+		seen := n.feed.steps()
+		if err = m.Ledger.Send(n.ctx, tx); err == nil {
+			n.move()
+			n.feed.step(seen)
+		}
 	}
 	var refusal *ledger.Refusal
 	if !errors.As(err, &refusal) {
@@ -297,6 +299,19 @@ func (f *feed) all() []ledger.Record {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.records)
+}
+
+// steps is how often Follow called.
+func (f *feed) steps() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.advances)
+}
+
+// step waits until Follow called once more than seen.
+func (f *feed) step(seen int) {
+	f.n.Helper()
+	f.until("another block", func() bool { return len(f.advances) > seen })
 }
 
 // final waits until a block is final.
