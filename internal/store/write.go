@@ -40,6 +40,8 @@ func (db *DB) Write(ctx context.Context, f func(tx *Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	db.waiting.Add(1)
+	defer db.waiting.Add(-1)
 	w := &write{ctx: ctx, f: f, result: make(chan error, 1)}
 	select {
 	case db.writes <- w:
