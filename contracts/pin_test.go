@@ -78,19 +78,35 @@ func TestPin(t *testing.T) {
 	n.checkLog()
 }
 
-// carry signs a pin for a caller with a member's key.
-func (n *network) carry(key *ecdsa.PrivateKey, c CarriedPin) []byte {
+// carriedPin is a pin for a caller, as a member signs it.
+type carriedPin struct {
+	pin    wire.Pin
+	caller common.Address
+	expiry uint64
+}
+
+func (n *network) sign(key *ecdsa.PrivateKey, c carriedPin) (sig wire.Signature) {
 	n.t.Helper()
-	digest := c.Digest(chainID, wire.Address(n.address))
-	sig, err := crypto.Sign(digest[:], key)
+	digest := wire.CarriedPinDigest(chainID, wire.Address(n.address), wire.Address(c.caller), c.expiry, c.pin)
+	b, err := crypto.Sign(digest[:], key)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	data, err := c.Data(wire.Signature(sig))
+	return wire.Signature(b)
+}
+
+func (n *network) data(c carriedPin, sig wire.Signature) []byte {
+	n.t.Helper()
+	data, err := CarriedPinData(c.pin, c.expiry, sig)
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	return data
+}
+
+func (n *network) carry(key *ecdsa.PrivateKey, c carriedPin) []byte {
+	n.t.Helper()
+	return n.data(c, n.sign(key, c))
 }
 
 // forwarder is the creation code of a custom contract that passes its call
@@ -113,7 +129,7 @@ func TestCarriedPin(t *testing.T) {
 	b, outsider := n.keys[1], n.keys[5]
 	custom := n.transact(outsider, nil, forwarder(n.address)).ContractAddress
 	pin := wire.Pin{Root: wire.Hash{7}, Tag: wire.Tag{8}, Handles: wireHandles(3), Control: []byte("control")}
-	good := CarriedPin{Pin: pin, Caller: wire.Address(custom), Expiry: 1000}
+	good := carriedPin{pin, custom, 1000}
 
 	via := func(c common.Address, data []byte) string {
 		t.Helper()
@@ -128,25 +144,17 @@ func TestCarriedPin(t *testing.T) {
 	if got := n.refusal(addr(outsider), n.address, n.pack("pinBatchData", stolen)); got[:10] != "UnknownKey" {
 		t.Errorf("carried by another caller: %s", got)
 	}
-	digest := good.Digest(chainID, wire.Address(n.address))
-	sig, err := crypto.Sign(digest[:], b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, change := range map[string]func(*CarriedPin){
-		"root":    func(c *CarriedPin) { c.Pin.Root[0]++ },
-		"tag":     func(c *CarriedPin) { c.Pin.Tag[0]++ },
-		"handles": func(c *CarriedPin) { c.Pin.Handles = wireHandles(2) },
-		"control": func(c *CarriedPin) { c.Pin.Control = []byte("changed") },
-		"expiry":  func(c *CarriedPin) { c.Expiry++ },
+	sig := n.sign(b, good)
+	for name, change := range map[string]func(*carriedPin){
+		"root":    func(c *carriedPin) { c.pin.Root[0]++ },
+		"tag":     func(c *carriedPin) { c.pin.Tag[0]++ },
+		"handles": func(c *carriedPin) { c.pin.Handles = wireHandles(2) },
+		"control": func(c *carriedPin) { c.pin.Control = []byte("changed") },
+		"expiry":  func(c *carriedPin) { c.expiry++ },
 	} {
 		bad := good
 		change(&bad)
-		data, err := bad.Data(wire.Signature(sig))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := via(custom, data); got[:10] != "UnknownKey" && got != "InvalidSignature()" {
+		if got := via(custom, n.data(bad, sig)); got[:10] != "UnknownKey" && got != "InvalidSignature()" {
 			t.Errorf("changed %s: %s", name, got)
 		}
 	}
@@ -154,12 +162,12 @@ func TestCarriedPin(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"expired":  {n.carry(b, CarriedPin{Pin: pin, Caller: good.Caller, Expiry: 1}), "PinExpired(1, 2)"},
-		"handles":  {n.carry(b, CarriedPin{Pin: wire.Pin{Root: wire.Hash{1}, Handles: wireHandles(257)}, Caller: good.Caller, Expiry: 1000}), "TooManyHandles(257, 256)"},
-		"empty":    {n.carry(b, CarriedPin{Caller: good.Caller, Expiry: 1000}), "EmptyPin()"},
-		"high s":   {highS(t, good, sig), "InvalidSignature()"},
+		"expired":  {n.carry(b, carriedPin{pin, custom, 1}), "PinExpired(1, 2)"},
+		"handles":  {n.carry(b, carriedPin{wire.Pin{Root: wire.Hash{1}, Handles: wireHandles(257)}, custom, 1000}), "TooManyHandles(257, 256)"},
+		"empty":    {n.carry(b, carriedPin{caller: custom, expiry: 1000}), "EmptyPin()"},
+		"high s":   {n.data(good, highS(sig)), "InvalidSignature()"},
 		"garbage":  {[]byte{1, 2, 3}, "no reason"},
-		"bad v":    {badV(t, good, sig), "InvalidSignature()"},
+		"bad v":    {n.data(good, badV(sig)), "InvalidSignature()"},
 		"no bytes": {nil, "no reason"},
 	} {
 		if got := via(custom, c.data); got != c.want {
@@ -179,60 +187,46 @@ func TestCarriedPin(t *testing.T) {
 		t.Errorf("carried twice: %s", got)
 	}
 	// v as 27 or 28, the form of most wallets, is the same signature: no second pin.
-	wallet := wire.Signature(sig)
+	wallet := sig
 	wallet[64] += 27
-	again, err := good.Data(wallet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := via(custom, again); got[:17] != "PinCarriedBefore(" {
+	if got := via(custom, n.data(good, wallet)); got[:17] != "PinCarriedBefore(" {
 		t.Errorf("carried twice in wallet form: %s", got)
 	}
 	n.checkLog()
 }
 
 // highS is the other valid form of an ECDSA signature, which must be refused.
-func highS(t *testing.T, c CarriedPin, sig []byte) []byte {
-	bad := wire.Signature(sig)
-	s := new(big.Int).Sub(crypto.S256().Params().N, new(big.Int).SetBytes(bad[32:64]))
-	s.FillBytes(bad[32:64])
-	bad[64] ^= 1
-	data, err := c.Data(bad)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
+func highS(sig wire.Signature) wire.Signature {
+	s := new(big.Int).Sub(crypto.S256().Params().N, new(big.Int).SetBytes(sig[32:64]))
+	s.FillBytes(sig[32:64])
+	sig[64] ^= 1
+	return sig
 }
 
-func badV(t *testing.T, c CarriedPin, sig []byte) []byte {
-	bad := wire.Signature(sig)
-	bad[64] = 5
-	data, err := c.Data(bad)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
+func badV(sig wire.Signature) wire.Signature {
+	sig[64] = 5
+	return sig
 }
 
-// The digest is the same three times: by this package, by the contract, and by
+// The digest is the same three times: by package wire, by the contract, and by
 // go-ethereum's general EIP-712 code as a wallet would compute it.
 func TestCarriedPinDigest(t *testing.T) {
 	n := found(t, setup{founders: 1})
 	for _, count := range []int{0, 1, 2, 256} {
-		c := CarriedPin{
-			Pin:    wire.Pin{Root: wire.Hash{1, 31: 2}, Tag: wire.Tag{3, 15: 4}, Handles: wireHandles(count), Control: bytes.Repeat([]byte{5}, count)},
-			Caller: wire.Address{6, 19: 7}, Expiry: 1<<63 + 9,
+		c := carriedPin{
+			pin:    wire.Pin{Root: wire.Hash{1, 31: 2}, Tag: wire.Tag{3, 15: 4}, Handles: wireHandles(count), Control: bytes.Repeat([]byte{5}, count)},
+			caller: common.Address{6, 19: 7}, expiry: 1<<63 + 9,
 		}
-		ours := c.Digest(chainID, wire.Address(n.address))
-		if c.Pin.Control == nil {
-			c.Pin.Control = []byte{}
+		ours := wire.CarriedPinDigest(chainID, wire.Address(n.address), wire.Address(c.caller), c.expiry, c.pin)
+		if c.pin.Control == nil {
+			c.pin.Control = []byte{}
 		}
-		theirs := query[bytes32](n, "carriedPinDigest", bytes32(c.Pin.Root), bytes16(c.Pin.Tag), handles(count), c.Pin.Control, common.Address(c.Caller), c.Expiry)
+		theirs := query[bytes32](n, "carriedPinDigest", bytes32(c.pin.Root), bytes16(c.pin.Tag), handles(count), c.pin.Control, c.caller, c.expiry)
 		if ours != theirs {
 			t.Errorf("%d handles: ours %x, the contract's %x", count, ours, theirs)
 		}
 		var packed []byte
-		for _, h := range c.Pin.Handles {
+		for _, h := range c.pin.Handles {
 			packed = append(packed, h[:]...)
 		}
 		wallet, _, err := apitypes.TypedDataAndHash(apitypes.TypedData{
@@ -243,8 +237,8 @@ func TestCarriedPinDigest(t *testing.T) {
 			},
 			Domain: apitypes.TypedDataDomain{Name: "Parley", Version: "1", ChainId: math.NewHexOrDecimal256(chainID), VerifyingContract: n.address.Hex()},
 			Message: apitypes.TypedDataMessage{
-				"root": c.Pin.Root[:], "tag": c.Pin.Tag[:], "handles": crypto.Keccak256(packed), "control": crypto.Keccak256(c.Pin.Control),
-				"caller": common.Address(c.Caller).Hex(), "expiry": new(big.Int).SetUint64(c.Expiry),
+				"root": c.pin.Root[:], "tag": c.pin.Tag[:], "handles": crypto.Keccak256(packed), "control": crypto.Keccak256(c.pin.Control),
+				"caller": c.caller.Hex(), "expiry": new(big.Int).SetUint64(c.expiry),
 			},
 		})
 		if err != nil {

@@ -37,7 +37,6 @@ type Network struct {
 // the next: admitted, suspended, resumed, …
 type orgLife struct {
 	changes []wire.Position // active after an odd number of them
-	removed bool
 	keys    []wire.Address
 	node    *ledger.NodeProfile
 }
@@ -100,7 +99,6 @@ func (n *Network) Apply(number uint64, at wire.Position, time store.Time, body l
 		n.params = append(n.params, paramsAt{at, b.Params})
 	case ledger.MemberAdmitted:
 		o := n.org(b.Org)
-		o.removed = false
 		if len(o.changes)%2 == 0 {
 			o.changes = append(o.changes, at)
 		}
@@ -113,14 +111,13 @@ func (n *Network) Apply(number uint64, at wire.Position, time store.Time, body l
 		}
 	case ledger.MemberRemoved:
 		n.end(b.Org, at, time)
-		n.org(b.Org).removed = true
+		for _, key := range n.org(b.Org).keys { // the contract ends them without a record each
+			n.revoke(key, at)
+		}
 	case ledger.KeyAdded:
 		n.addKey(b.Org, b.Key, at)
 	case ledger.KeyRevoked:
-		if k, ok := n.keys[b.Key]; ok && k.revoked == nil {
-			k.revoked = &at
-			n.keys[b.Key] = k
-		}
+		n.revoke(b.Key, at)
 	case ledger.NodeRegistered:
 		n.org(b.Org).node = &b.Node
 	case ledger.ParamsChanged:
@@ -168,6 +165,13 @@ func (n *Network) Departures(after, through wire.Position) []order.Departure {
 	first := sort.Search(len(n.departures), func(i int) bool { return n.departures[i].Position.Compare(after) > 0 })
 	last := sort.Search(len(n.departures), func(i int) bool { return n.departures[i].Position.Compare(through) > 0 })
 	return n.departures[first:last:last]
+}
+
+func (n *Network) revoke(key wire.Address, at wire.Position) {
+	if k, ok := n.keys[key]; ok && k.revoked == nil {
+		k.revoked = &at
+		n.keys[key] = k
+	}
 }
 
 func (n *Network) addKey(org wire.OrgID, key wire.Address, at wire.Position) {

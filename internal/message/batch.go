@@ -171,7 +171,7 @@ func (s *Service) definitionsOf(tx *store.Tx, sources []source) (map[wire.Hash][
 			if d.DatatypeHash == nil || defs[*d.DatatypeHash] != nil {
 				continue
 			}
-			dt, err := tx.DatatypeByName(s.Namespace, d.Datatype.Name, d.Datatype.Version)
+			dt, err := store.Optional(tx.DatatypeByName(s.Namespace, d.Datatype.Name, d.Datatype.Version))
 			if err != nil {
 				return nil, err
 			}
@@ -229,7 +229,7 @@ func (s *Service) batchRow(env wire.Envelope, b *wire.Batch, stored []byte) (*st
 			ID: b.Header.ID, Type: TypeBroadcast, Namespace: s.Namespace, Node: &b.Header.Node, Created: store.Time(b.Header.Created),
 			Author: b.Messages[0].Header.Author, Key: b.Messages[0].Header.Key, Hash: store.Hex(env.Root.String()), Tx: store.TransactionRef{Type: TxBatchPin, ID: &tx},
 		},
-		Org: env.Author, Root: env.Root, Audience: env.Audience, Epoch: env.Epoch, Envelope: stored, Since: s.now(),
+		AuthorName: b.Header.AuthorName, Org: env.Author, Root: env.Root, Audience: env.Audience, Epoch: env.Epoch, Envelope: stored, Since: s.now(),
 	}
 	if env.Audience != s.Network.ID {
 		row.Type, row.Group = TypePrivate, store.Hex(env.Audience.String())
@@ -320,7 +320,7 @@ func (s *Service) markSent(tx *store.Tx, sources []source, b *store.BatchRow, st
 	for i, src := range sources {
 		seqs[i] = src.row.Seq
 	}
-	return tx.EnterBatch(seqs, b.Org, b.Root, b.ID, *b.Tx.ID, state)
+	return tx.EnterBatch(seqs, b, state)
 }
 
 // Types of operation, as existing clients know them.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/parley-node/parley/internal/order"
 	"github.com/parley-node/parley/internal/store"
@@ -22,6 +24,7 @@ const (
 // are thrown away and rebuilt.
 type confirmer struct {
 	s        *Service
+	mu       sync.Mutex // held by a step, and by who asks for blockers
 	machines map[wire.Hash]*machine
 	tags     map[wire.Tag]*machine // which audience expects a tag
 	through  uint64                // number of the last record applied
@@ -39,8 +42,11 @@ type machine struct {
 	kind    string
 	keys    *wire.Keys // of the current epoch
 	batches map[wire.Entry]*openBatch
-	fresh   map[wire.Hash]bool // messages confirmed in the running step
-	waiting bool               // has open entries
+	fresh   map[wire.Hash]bool  // messages confirmed in the running step
+	voted   map[wire.Entry]bool // this run has voted to skip
+	beat    time.Time           // when it queued a heartbeat last
+	applied uint64              // number of the last pin applied
+	waiting bool                // wants to be told when the ledger moves
 }
 
 // openBatch is a batch with open messages.
@@ -54,6 +60,8 @@ type openBatch struct {
 // and writes every verdict that follows.
 func (s *Service) ConfirmStep(ctx context.Context) (more bool, err error) {
 	c := s.confirm
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var out stepResult
 	attempt := 0
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
@@ -200,8 +208,19 @@ func (c *confirmer) restore(a *store.Audience) error {
 			st.Windows = append(st.Windows, order.Window{Epoch: w.Epoch, Key: w.Key, High: w.High, Used: w.Used})
 		}
 	}
-	if st.Through, st.Known, err = c.positions(a.ID); err != nil {
+	last, err := c.tx.LastApplied(a.ID)
+	if err != nil {
 		return err
+	}
+	if last != nil {
+		st.Through = last.Position
+	}
+	known, err := c.tx.RecordByNumber(c.through)
+	if err != nil {
+		return err
+	}
+	if known != nil {
+		st.Known = known.Position
 	}
 	rows, err := c.tx.OpenEntries(a.ID)
 	if err != nil {
@@ -214,7 +233,10 @@ func (c *confirmer) restore(a *store.Audience) error {
 		}
 		st.Entries = append(st.Entries, e)
 	}
-	m := &machine{c: c, kind: a.Kind, batches: map[wire.Entry]*openBatch{}, fresh: map[wire.Hash]bool{}, waiting: len(st.Entries) > 0}
+	m := &machine{c: c, kind: a.Kind, batches: map[wire.Entry]*openBatch{}, fresh: map[wire.Hash]bool{}, voted: map[wire.Entry]bool{}, waiting: len(st.Entries) > 0}
+	if last != nil {
+		m.applied = last.Number
+	}
 	if m.Audience, err = order.Restore(st, view{c}, history{m}); err != nil {
 		return err
 	}
@@ -249,19 +271,6 @@ func activated(epochs []store.Epoch) []store.Epoch {
 	return active
 }
 
-// positions are where a restored machine stands: up to which pin it has
-// applied, and up to which record the members are known.
-func (c *confirmer) positions(audience wire.Hash) (through, known wire.Position, err error) {
-	if through, err = c.tx.LastApplied(audience); err != nil {
-		return through, known, err
-	}
-	r, err := c.tx.RecordByNumber(c.through)
-	if err == nil && r != nil {
-		known = r.Position
-	}
-	return through, known, err
-}
-
 func (m *machine) unlock(keys wire.Keys) error {
 	change, err := m.Unlock(keys)
 	if err != nil {
@@ -285,12 +294,8 @@ func (m *machine) expect(t order.Tags) {
 // catchUp finds pins that were read before this node knew the audience's
 // secret, by their tags, and applies them in ledger order.
 func (m *machine) catchUp() error {
-	through, err := m.c.tx.NumberAt(m.Through())
-	if err != nil {
-		return err
-	}
 	for !m.Stalled() {
-		pins, err := m.c.tx.PinsByTag(through, m.Expected())
+		pins, err := m.c.tx.PinsByTag(m.applied, m.Expected())
 		if err != nil {
 			return err
 		}
@@ -301,7 +306,6 @@ func (m *machine) catchUp() error {
 		if err := m.apply(&pins[0], &stepResult{}); err != nil {
 			return err
 		}
-		through = pins[0].Number
 	}
 	return nil
 }
@@ -425,6 +429,7 @@ func (m *machine) apply(p *store.Pin, out *stepResult) error {
 	if err != nil {
 		return err
 	}
+	m.applied = p.Number
 	m.expect(done.Tags)
 	if done.Void != "" {
 		if p.Pin.Org == m.c.s.Self.Org {
@@ -686,6 +691,9 @@ func (c *confirmer) final(touched map[*machine]bool, out *stepResult) error {
 		if err := m.effects(m.Final(f.Number, f.Time.Time()), out); err != nil {
 			return err
 		}
+		if err := m.skips(f, out); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -707,7 +715,7 @@ func (m *machine) decide(out *stepResult, verdicts *int) error {
 		return err
 	}
 	clear(m.fresh)
-	m.waiting = m.Busy()
+	m.waiting = m.Waiting()
 	return nil
 }
 
@@ -760,8 +768,8 @@ func (h history) Past(author wire.OrgID, root wire.Hash) (e order.Entry, ok bool
 	return e, ok
 }
 
-func (h history) PastFrom(author wire.OrgID, from uint64) []order.Entry {
-	rows, err := h.m.c.tx.PastEntriesOf(h.m.ID(), author, from)
+func (h history) PastFrom(author wire.OrgID, from uint64, limit int) []order.Entry {
+	rows, err := h.m.c.tx.PastEntriesOf(h.m.ID(), author, from, limit)
 	h.m.c.note(err)
 	var all []order.Entry
 	for _, b := range rows {

@@ -41,6 +41,10 @@ const (
 // item is a data row that a message is about to reference.
 type item struct{ row *store.Data }
 
+func blobRow(b blob.Info, at store.Time) *store.Blob {
+	return &store.Blob{Hash: store.Hex(b.Hash.String()), Size: b.Size, Chunks: b.Chunks, Created: at}
+}
+
 func newSalt() (h wire.Hash) {
 	if _, err := rand.Read(h[:]); err != nil {
 		panic(err) // never returns an error since Go 1.24
@@ -127,7 +131,7 @@ func (s *Service) addData(ctx context.Context, in DataInput, info *blob.Info, na
 	}
 	return row, s.DB.Write(ctx, func(tx *store.Tx) error {
 		if info != nil {
-			if err := tx.InsertBlob(*info, row.Created); err != nil {
+			if err := tx.InsertBlob(blobRow(*info, row.Created)); err != nil {
 				return err
 			}
 		}
@@ -154,7 +158,7 @@ func (s *Service) newData(tx *store.Tx, in DataInput, info *blob.Info, name, dir
 		row.Value = text
 	}
 	if in.Datatype != nil && (in.Datatype.Name != "" || in.Datatype.Version != "") {
-		def, err := tx.DatatypeByName(s.Namespace, in.Datatype.Name, in.Datatype.Version)
+		def, err := store.Optional(tx.DatatypeByName(s.Namespace, in.Datatype.Name, in.Datatype.Version))
 		if err != nil {
 			return nil, err
 		}
@@ -264,7 +268,7 @@ func (s *Service) resolveData(tx *store.Tx, in []DataInput) ([]item, error) {
 			items = append(items, item{row})
 			continue
 		}
-		row, err := tx.DataByID(s.Namespace, *d.ID)
+		row, err := store.Optional(tx.DataByID(s.Namespace, *d.ID))
 		if err != nil {
 			return nil, err
 		}

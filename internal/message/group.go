@@ -2,6 +2,7 @@ package message
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"strings"
 
@@ -110,7 +111,7 @@ func (s *Service) memberOrg(tx *store.Tx, m MemberInput) (org wire.OrgID, err er
 			return org, err
 		}
 		if node == nil {
-			node, err = tx.IdentityByDID(s.Namespace, identity.DID(identity.TypeNode, m.Node))
+			node, err = store.Optional(tx.IdentityByDID(s.Namespace, identity.DID(identity.TypeNode, m.Node)))
 			if err != nil {
 				return org, err
 			}
@@ -205,19 +206,36 @@ func (s *Service) storeEpoch(tx *store.Tx, def wire.EpochDefinition, secret *wir
 	return audience, tx.Arrived(store.ArrivedSecret, audience, hash)
 }
 
+// Found keeps the network's first epoch, which this member defined when it
+// founded the network.
+func (s *Service) Found(ctx context.Context, d wire.EpochDefinition, secret wire.EpochSecret) error {
+	hash, err := d.Hash()
+	if err != nil {
+		return err
+	}
+	return s.DB.Write(ctx, func(tx *store.Tx) error {
+		have, err := tx.EpochByHash(hash)
+		if err != nil || have != nil && have.Secret != nil {
+			return err
+		}
+		_, err = s.storeEpoch(tx, d, &secret)
+		return err
+	})
+}
+
 // insertGroup stores what applications see of a group.
 func (s *Service) insertGroup(tx *store.Tx, audience wire.Hash, def wire.EpochDefinition, at store.Time) error {
 	g := &store.Group{Namespace: s.NetName, LocalNamespace: s.Namespace, Name: def.Name, Hash: store.Hex(audience.String()), Created: at}
 	for _, org := range def.Members {
 		m := store.Member{Identity: org.String()} // until its organisation is claimed
-		id, err := tx.OrgIdentity(s.Namespace, org)
+		id, err := identity.OrgIdentity(tx, s.Namespace, org)
 		if err != nil {
 			return err
 		}
 		if id != nil {
 			m.Identity = id.DID
 		}
-		node, err := tx.NodeIdentity(s.Namespace, org)
+		node, err := identity.NodeIdentity(tx, s.Namespace, org)
 		if err != nil {
 			return err
 		}

@@ -120,7 +120,10 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 	if row.Receipt, err = wire.Marshal(*receipt); err != nil {
 		return nil, err
 	}
-	messages, data := s.receivedRows(b, leaves, row)
+	messages, data, err := s.receivedRows(b, leaves, row)
+	if err != nil {
+		return nil, err
+	}
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
 		voted, err := tx.Voted(env.Author, env.Root)
 		if err != nil {
@@ -200,10 +203,10 @@ func (s *Service) openBatch(env wire.Envelope, epoch *store.Epoch) (*wire.Batch,
 // receivedRows are the rows of a batch's messages, and the data of each. A
 // message that can never be valid carries its reason from here on; it is
 // rejected when its turn comes.
-func (s *Service) receivedRows(b *wire.Batch, leaves []wire.Hash, row *store.BatchRow) ([]*store.Message, [][]*store.Data) {
+func (s *Service) receivedRows(b *wire.Batch, leaves []wire.Hash, row *store.BatchRow) (messages []*store.Message, used [][]*store.Data, err error) {
 	data := make([]*store.Data, len(b.Data))
-	messages := make([]*store.Message, len(b.Messages))
-	used := make([][]*store.Data, len(b.Messages))
+	messages = make([]*store.Message, len(b.Messages))
+	used = make([][]*store.Data, len(b.Messages))
 	defs := map[wire.Hash][]byte{}
 	for _, d := range b.Definitions {
 		defs[d.Hash()] = d.Body
@@ -225,12 +228,17 @@ func (s *Service) receivedRows(b *wire.Batch, leaves []wire.Hash, row *store.Bat
 			used[i] = append(used[i], data[at])
 			m.Data = append(m.Data, store.DataRef{ID: data[at].ID, Hash: data[at].Hash})
 		}
-		m.Header.DataHash = refsHash(m.Data)
-		m.Wire, _ = wire.Marshal(*h) // decoded from its only valid encoding: cannot fail
+		m.Header.DataHash, err = refsHash(m.Data)
+		if err != nil {
+			return nil, nil, err
+		}
+		if m.Wire, err = wire.Marshal(*h); err != nil {
+			return nil, nil, err
+		}
 		m.RejectReason = s.faultOf(b, i, used[i], defs)
 		messages[i] = m
 	}
-	return messages, used
+	return messages, used, nil
 }
 
 // faultOf says why a message of a batch is invalid whatever comes, or nothing.
@@ -262,7 +270,7 @@ func (s *Service) faultOf(b *wire.Batch, i int, data []*store.Data, defs map[wir
 // storeReceived inserts the rows of a received batch.
 func storeReceived(tx *store.Tx, messages []*store.Message, data [][]*store.Data, blobs []blob.Info, row *store.BatchRow) error {
 	for _, b := range blobs {
-		if err := tx.InsertBlob(b, row.Since); err != nil {
+		if err := tx.InsertBlob(blobRow(b, row.Since)); err != nil {
 			return err
 		}
 	}
@@ -359,7 +367,8 @@ func objectName(keys wire.Keys, root wire.Hash, part string) string {
 	return root.String() + "/" + keys.ObjectName(root, part)
 }
 
-func blobPart(h wire.Hash) string { return "blob/" + h.String() }
+func blobPart(h wire.Hash) string   { return "blob/" + h.String() }
+func chunksPart(h wire.Hash) string { return "chunks/" + h.String() }
 
 // Open serves a part of a batch to a member of its audience. To everybody else,
 // and for names that were not made with the audience's key, it does not exist.
@@ -407,9 +416,13 @@ func (s *Service) Open(ctx context.Context, from wire.OrgID, name string, offset
 				if err != nil {
 					return err
 				}
-				if name == objectName(keys, root, blobPart(hash)) {
+				switch name {
+				case objectName(keys, root, blobPart(hash)):
 					blobHash = &hash
 					return nil
+				case objectName(keys, root, chunksPart(hash)):
+					content, err = chunkList(tx, h)
+					return err
 				}
 			}
 		}
@@ -428,4 +441,17 @@ func (s *Service) Open(ctx context.Context, from wire.OrgID, name string, offset
 		return nil, exchange.ErrNotFound
 	}
 	return io.NopCloser(bytes.NewReader(content[offset:])), nil
+}
+
+// chunkList is the hashes of a blob's chunks, joined.
+func chunkList(tx *store.Tx, hash store.Hex) ([]byte, error) {
+	b, err := store.Optional(tx.BlobByHash(hash))
+	if err != nil || b == nil {
+		return nil, err
+	}
+	list := make([]byte, 0, 32*len(b.Chunks))
+	for _, c := range b.Chunks {
+		list = append(list, c[:]...)
+	}
+	return list, nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/parley-node/parley/internal/exchange"
+	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
 )
@@ -169,11 +170,11 @@ func (s *Service) sendParcel(ctx context.Context, p store.Parcel) ([]byte, error
 	if err != nil || body == nil {
 		return nil, err
 	}
-	node := s.Network.Node(p.Peer)
-	if node == nil {
-		return nil, errors.New("its node is not registered on the ledger yet")
+	peer, err := s.peerOf(p.Peer)
+	if err != nil {
+		return nil, err
 	}
-	return s.Exchange.Send(ctx, exchange.Peer{Org: p.Peer, CertHash: node.CertHash, Endpoints: node.Endpoints}, p.Kind, body)
+	return s.Exchange.Send(ctx, peer, p.Kind, body)
 }
 
 // parcelBody is what is sent; nil if it has become pointless.
@@ -254,7 +255,7 @@ func (s *Service) delivered(ctx context.Context, p store.Parcel, answer []byte) 
 			}
 		}
 		if p.Op != nil {
-			if err := tx.UpdateOperations([]wire.UUID{*p.Op}, opSucceeded, nil, "", s.now()); err != nil {
+			if _, err := tx.UpdateOperations([]wire.UUID{*p.Op}, opSucceeded, nil, "", s.now()); err != nil {
 				return err
 			}
 		}
@@ -289,7 +290,7 @@ func (s *Service) checkSignature(r *wire.Receipt) error {
 	if err != nil {
 		return err
 	}
-	for _, k := range s.Network.Keys(r.Org, endPosition) {
+	for _, k := range s.Network.ValidKeys(r.Org, endPosition) {
 		if k == key {
 			return nil
 		}
@@ -311,7 +312,8 @@ func certificate(tx *store.Tx, author wire.OrgID, root wire.Hash) (*wire.Certifi
 func (s *Service) incident(ctx context.Context, kind, text, ref string) {
 	s.Log.Error(text, "incident", kind, "ref", ref)
 	err := s.DB.Write(ctx, func(tx *store.Tx) error {
-		return tx.PutIncident(&store.Incident{At: s.now(), Kind: kind, Text: text, Ref: ref})
+		_, err := tx.PutIncident(&store.Incident{At: s.now(), Kind: kind, Text: text, Ref: ref})
+		return err
 	})
 	if err != nil {
 		s.Log.Error("could not store an incident", "incident", kind, "err", err)
@@ -339,7 +341,7 @@ func (s *Service) PeersStatus(ctx context.Context) ([]PeerStatus, error) {
 		}
 		for _, org := range s.others(s.Network.Members()) {
 			st := PeerStatus{Org: org}
-			if id, err := tx.OrgIdentity(s.Namespace, org); err != nil {
+			if id, err := identity.OrgIdentity(tx, s.Namespace, org); err != nil {
 				return err
 			} else if id != nil {
 				st.Name = id.Name

@@ -81,10 +81,14 @@ type Service struct {
 	schemas schemaCache
 	speed   peerSpeed
 	confirm *confirmer
+	pulls   pulls
 
 	// Signals wake the worker of that name. A worker also wakes on a timer, so
 	// a lost signal costs time, never a message.
 	Wake struct{ Batch, Submit, Confirm, Pull, Epoch Signal }
+
+	epochMu    sync.Mutex
+	changeSeen map[wire.Hash]time.Time // current epoch -> when its members were seen to have changed
 
 	peersMu sync.Mutex
 	peers   map[wire.OrgID]*Peer
@@ -105,10 +109,11 @@ func (s Signal) Set() {
 // New prepares a service. onPeer is told once of each peer that something is to
 // be sent to; it runs the peer's sender.
 func New(c Config, onPeer func(*Peer)) *Service {
-	s := &Service{Config: c, peers: map[wire.OrgID]*Peer{}, onPeer: onPeer}
+	s := &Service{Config: c, changeSeen: map[wire.Hash]time.Time{}, peers: map[wire.OrgID]*Peer{}, onPeer: onPeer}
 	s.schemas.compiled = map[wire.Hash]*schema{}
 	s.speed.seen = map[wire.OrgID]*speed{}
 	s.confirm = &confirmer{s: s}
+	s.pulls.tries = map[wire.Entry]*pullTry{}
 	for _, w := range []*Signal{&s.Wake.Batch, &s.Wake.Submit, &s.Wake.Confirm, &s.Wake.Pull, &s.Wake.Epoch} {
 		*w = make(Signal, 1)
 	}

@@ -1,12 +1,12 @@
 package message
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
@@ -233,9 +233,7 @@ func (u *Submitter) send(ctx context.Context, sub *store.Submission) error {
 	case errors.Is(err, ledger.ErrNonceUsed):
 		return u.nonceUsed(ctx, sub)
 	case errors.As(err, &refusal):
-		s.incident(ctx, "refused_call", fmt.Sprintf("the network contract refused a %s of this node: %s", sub.Purpose, refusal.Reason), sub.TxHash.String())
-		delete(u.sent, sub.ID)
-		return s.DB.Write(ctx, func(tx *store.Tx) error { return tx.EndSubmission(sub.ID, store.SubmissionFailed, refusal.Reason) })
+		return u.refused(ctx, sub, refusal)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
@@ -249,18 +247,16 @@ func (u *Submitter) send(ctx context.Context, sub *store.Submission) error {
 // again with a new nonce.
 func (u *Submitter) nonceUsed(ctx context.Context, sub *store.Submission) error {
 	s := u.s
-	outcome, err := s.Ledger.Outcome(ctx, sub.TxHash)
-	if err != nil {
+	mined, err := s.Ledger.Outcome(ctx, ledger.Signed{Hash: sub.TxHash, Nonce: uint64(*sub.Nonce), Raw: sub.Raw})
+	var refusal *ledger.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return u.refused(ctx, sub, refusal)
+	case err != nil:
 		s.Log.Warn("could not ask the ledger what became of a transaction", "tx", sub.TxHash.Short(), "err", err)
 		return nil
-	}
-	if outcome.Mined {
-		if outcome.Refusal == nil {
-			return nil // its record follows
-		}
-		s.incident(ctx, "refused_call", fmt.Sprintf("the network contract refused a %s of this node: %s", sub.Purpose, outcome.Refusal.Reason), sub.TxHash.String())
-		delete(u.sent, sub.ID)
-		return s.DB.Write(ctx, func(tx *store.Tx) error { return u.s.submissionFailed(tx, sub, outcome.Refusal.Reason) })
+	case mined:
+		return nil // its record follows
 	}
 	s.incident(ctx, "nonce_taken", fmt.Sprintf("another program uses account %s: nonce %d was taken, the call is signed again; give each node a key of its own", sub.Account, *sub.Nonce), sub.TxHash.String())
 	delete(u.sent, sub.ID)
@@ -272,16 +268,23 @@ func (u *Submitter) nonceUsed(ctx context.Context, sub *store.Submission) error 
 	return nil
 }
 
-// submissionFailed ends a refused call. A batch whose pin was refused is pinned
-// again under a new number, once the reason is gone.
-func (s *Service) submissionFailed(tx *store.Tx, sub *store.Submission, reason string) error {
-	if err := tx.EndSubmission(sub.ID, store.SubmissionFailed, reason); err != nil {
-		return err
-	}
-	if sub.Purpose != purposePin {
-		return nil
-	}
-	return tx.SetBatchState(s.Self.Org, sub.Root, store.BatchCollecting, s.now())
+// refused ends a call that the contract does not take. A batch whose pin was
+// refused is pinned again under a new number, once the reason is gone. Whether
+// the refusal used the account's nonce depends on the chain, so it is asked.
+func (u *Submitter) refused(ctx context.Context, sub *store.Submission, r *ledger.Refusal) error {
+	s := u.s
+	s.incident(ctx, "refused_call", fmt.Sprintf("the network contract refused a %s of this node: %s", sub.Purpose, r.Reason), sub.TxHash.String())
+	delete(u.sent, sub.ID)
+	delete(u.nonce, sub.Account)
+	return s.DB.Write(ctx, func(tx *store.Tx) error {
+		if err := tx.EndSubmission(sub.ID, store.SubmissionFailed, r.Reason); err != nil {
+			return err
+		}
+		if sub.Purpose != purposePin {
+			return nil
+		}
+		return tx.SetBatchState(s.Self.Org, sub.Root, store.BatchCollecting, s.now())
+	})
 }
 
 // resend sends what has not come back as a record for a while.
@@ -315,12 +318,26 @@ func (u *Submitter) resend(ctx context.Context) error {
 }
 
 // RegisterNode has our node's certificate, seal key and endpoints put on the
-// ledger, unless they are there.
+// ledger, unless that is under way.
 func (s *Service) RegisterNode(ctx context.Context, p ledger.NodeProfile) error {
-	have := s.Network.Node(s.Self.Org)
-	if have != nil && have.Equal(p) || !s.Network.Active(s.Self.Org, identity.End) {
-		return nil
+	body, err := ledger.EncodeCall(ledger.RegisterNodeCall{Node: p})
+	if err != nil {
+		return err
 	}
-	_, err := s.Call(ctx, ledger.RegisterNodeCall{Node: p})
+	err = s.DB.Write(ctx, func(tx *store.Tx) error {
+		for _, state := range []string{store.SubmissionQueued, store.SubmissionSigned} {
+			open, err := tx.Submissions(state)
+			if err != nil {
+				return err
+			}
+			for _, sub := range open {
+				if sub.Purpose == purposeCall && bytes.Equal(sub.Call, body) {
+					return nil
+				}
+			}
+		}
+		return tx.InsertSubmission(&store.Submission{Account: s.Self.Key, Purpose: purposeCall, Call: body, State: store.SubmissionQueued, Created: s.now()})
+	})
+	s.Wake.Submit.Set()
 	return err
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/identity"
@@ -217,13 +216,10 @@ func (s *Service) seal(m *store.Message, items []item) error {
 	if size > maxMessageBytes {
 		return errs.New("FF10328", 400, "field %q holds %d bytes of values: at most %d are allowed; send large content as a blob", "data", size, maxMessageBytes)
 	}
-	refs, err := json.Marshal(m.Data)
-	if err != nil {
+	var err error
+	if m.Header.DataHash, err = refsHash(m.Data); err != nil {
 		return err
 	}
-	sum := sha256.Sum256(refs)
-	m.Header.DataHash = store.Hex(hex.EncodeToString(sum[:]))
-
 	h := wire.MessageHeader{
 		ID: m.Header.ID, CID: m.Header.CID, Type: m.Header.Type, Author: m.Header.Author, Key: m.Header.Key,
 		Created: int64(m.Header.Created), Topics: m.Header.Topics, Tag: m.Header.Tag, Data: commitments, Salt: newSalt(),
@@ -257,5 +253,12 @@ func insertMessage(tx *store.Tx, m *store.Message, items []item) error {
 	return tx.LinkData(m.Seq, seqs)
 }
 
-// topicsOf splits the stored form of topics.
-func topicsOf(joined string) []string { return strings.Split(joined, ",") }
+// refsHash is the hash over a message's references, as existing clients see it.
+func refsHash(refs []store.DataRef) (store.Hex, error) {
+	text, err := json.Marshal(refs)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return store.Hex(hex.EncodeToString(sum[:])), nil
+}

@@ -3,7 +3,6 @@ package message
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/order"
@@ -239,6 +238,3 @@ func (w *writer) flush() error {
 	w.out.events += len(w.events)
 	return w.m.c.tx.InsertEvents(w.events)
 }
-
-// joinTopics is for messages to people.
-func joinTopics(m *store.Message) string { return strings.Join(m.Header.Topics, ", ") }

@@ -152,7 +152,7 @@ func (a *Audience) install(e *entry, p Payload) {
 		e.left = len(p.Messages)
 		e.waits = make([]int32, len(p.Messages))
 		for i, m := range p.Messages {
-			if slices.Contains(e.Judged, uint32(i)) { // by the machine that this one continues
+			if _, judged := slices.BinarySearch(e.Judged, uint32(i)); judged { // by the machine that this one continues
 				e.left--
 				continue
 			}
@@ -262,7 +262,7 @@ func (a *Audience) certify(e *entry) {
 		return
 	}
 	for unit, waits := range e.waits {
-		if waits == 0 && !slices.Contains(e.Judged, uint32(unit)) {
+		if _, judged := slices.BinarySearch(e.Judged, uint32(unit)); waits == 0 && !judged {
 			a.ready.push(ready{e, int64(unit)})
 		}
 	}
@@ -306,7 +306,8 @@ func (a *Audience) judge(e *entry, unit uint32) Verdict {
 		case a.hist.Confirmed(m.Hash):
 			v.Kind, v.Reason = Rejected, "the same message was confirmed before"
 		}
-		e.Judged = append(e.Judged, unit)
+		at, _ := slices.BinarySearch(e.Judged, unit)
+		e.Judged = slices.Insert(e.Judged, at, unit)
 	}
 	for _, c := range v.Contexts {
 		it := e.item(c)

@@ -127,14 +127,14 @@ type Entry struct {
 	ReceiptAge uint64 // blocks
 	SkipAfter  int64  // nanoseconds
 
-	Receipts []wire.OrgID // organisations whose receipts count, as far as known here
+	Receipts []wire.OrgID // organisations whose receipts count, as far as known here, ascending
 	Votes    []Ballot
 	SkipDue  int64 // consensus time at which the skip takes effect, 0 while the votes do not suffice
 	Pinned   bool  // its certificate is on the ledger: it cannot be skipped
 
 	Status  Status
 	Payload *Payload // what has arrived; a stored row may leave it out, then Payload gives it again
-	Judged  []uint32 // indices of messages that have a verdict already
+	Judged  []uint32 // indices of messages that have a verdict already, ascending
 }
 
 // Ballot is one organisation's counted vote against an entry.

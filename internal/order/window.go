@@ -158,8 +158,13 @@ func (a *Audience) expectKey(w *window, change *Tags) {
 	}
 }
 
-// forget drops the windows and tags of an epoch that has ended.
+// forget drops the windows and tags of an epoch that has ended. What the same
+// pin has just added, no caller knows of yet.
 func (a *Audience) forget(change *Tags) {
+	for _, tag := range change.Added {
+		delete(a.tags, tag)
+	}
+	change.Added = nil
 	for tag := range a.tags {
 		change.Removed = append(change.Removed, tag)
 	}

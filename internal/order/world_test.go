@@ -369,10 +369,15 @@ type node struct {
 	finalAt   time.Time
 }
 
-func (w *world) node() *node {
+// node is a member that has read the network's records to their end.
+func (w *world) node() *node { return w.nodeKnowing(w.end()) }
+
+func (w *world) end() wire.Position { return wire.Position{Block: w.block, Log: 1 << 30} }
+
+func (w *world) nodeKnowing(known wire.Position) *node {
 	w.t.Helper()
 	n := &node{w: w, rows: map[wire.Entry]Entry{}, confirmed: map[wire.Hash]bool{}, tags: map[wire.Tag]bool{}}
-	a, err := New(w.audience, w, n, w.defs[0], w.group, wire.Position{Block: w.block, Log: 1 << 30})
+	a, err := New(w.audience, w, n, w.defs[0], w.group, known)
 	if err != nil {
 		w.t.Fatalf("new: %v", err)
 	}

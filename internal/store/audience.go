@@ -121,6 +121,11 @@ func (tx *Tx) EpochByHash(hash wire.Hash) (*Epoch, error) {
 	return one(tx, scanEpoch, `SELECT `+epochColumns+` FROM epochs WHERE hash = $1`, hash)
 }
 
+// EpochsWithoutSecret lists current or past epochs whose secret is missing.
+func (tx *Tx) EpochsWithoutSecret() ([]Epoch, error) {
+	return collect(tx, scanEpoch, `SELECT `+epochColumns+` FROM epochs WHERE secret IS NULL AND activated IS NOT NULL ORDER BY activated`)
+}
+
 // CurrentEpoch is the audience's newest activated epoch; for a group that does
 // not exist on the ledger yet, epoch 1. Nil if the audience is unknown.
 func (tx *Tx) CurrentEpoch(audience wire.Hash) (*Epoch, error) {

@@ -9,18 +9,18 @@ import (
 // BatchRow is a batch with what the protocol needs of it.
 type BatchRow struct {
 	Batch
-	Seq       int64
-	Org       wire.OrgID
-	Root      wire.Hash
-	Audience  wire.Hash
-	Epoch     uint64
-	Envelope  []byte // wire.Envelope, or wire.Unpinned, in CBOR
-	Own       bool
-	State     string
-	Since     Time
-	Alone     bool
-	Receipt   []byte
-	Certified bool
+	Seq        int64
+	AuthorName string // as the batch header proves it
+	Org        wire.OrgID
+	Root       wire.Hash
+	Audience   wire.Hash
+	Epoch      uint64
+	Envelope   []byte // wire.Envelope, or wire.Unpinned, in CBOR
+	Own        bool
+	State      string
+	Since      Time
+	Alone      bool
+	Receipt    []byte
 }
 
 // States of a batch.
@@ -35,10 +35,10 @@ const (
 // InsertBatch stores a sealed or received batch; false if it is known.
 func (tx *Tx) InsertBatch(b *BatchRow) (bool, error) {
 	n, err := tx.Exec(`INSERT INTO batches (id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
-			org, root, audience, epoch, envelope, own, state, since, alone, receipt)
-		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,NULL,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22) ON CONFLICT (root, org) DO NOTHING`,
+			author_name, org, root, audience, epoch, envelope, own, state, since, alone, receipt)
+		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,NULL,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23) ON CONFLICT (root, org) DO NOTHING`,
 		b.ID, b.Type, b.Namespace, b.Node, nullHex(b.Group), int64(b.Created), b.Author, b.Key, string(b.Hash), string(b.Manifest), b.Tx.Type, b.Tx.ID,
-		b.Org, b.Root, b.Audience, int64(b.Epoch), b.Envelope, b.Own, b.State, int64(b.Since), b.Alone, b.Receipt)
+		b.AuthorName, b.Org, b.Root, b.Audience, int64(b.Epoch), b.Envelope, b.Own, b.State, int64(b.Since), b.Alone, b.Receipt)
 	return n == 1, err
 }
 
@@ -50,13 +50,13 @@ func nullHex(h Hex) any {
 }
 
 const batchRowColumns = `seq, id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
-	org, root, audience, epoch, envelope, own, state, since, alone, receipt, certified`
+	author_name, org, root, audience, epoch, envelope, own, state, since, alone, receipt`
 
 func scanBatchRow(rows *Rows, b *BatchRow) error {
 	var group sql.NullString
 	var hash string
 	if err := rows.Scan(&b.Seq, &b.ID, &b.Type, &b.Namespace, &b.Node, &group, &b.Created, &b.Author, &b.Key, &hash, (*[]byte)(&b.Manifest), &b.Tx.Type, &b.Tx.ID, &b.Confirmed,
-		&b.Org, &b.Root, &b.Audience, &b.Epoch, &b.Envelope, &b.Own, &b.State, &b.Since, &b.Alone, &b.Receipt, &b.Certified); err != nil {
+		&b.AuthorName, &b.Org, &b.Root, &b.Audience, &b.Epoch, &b.Envelope, &b.Own, &b.State, &b.Since, &b.Alone, &b.Receipt); err != nil {
 		return err
 	}
 	b.Group, b.Hash = Hex(group.String), Hex(hash)
@@ -208,4 +208,11 @@ func (tx *Tx) Arrivals(limit int) ([]Arrival, error) {
 func (tx *Tx) DropArrivals(through int64) error {
 	_, err := tx.Exec(`DELETE FROM arrivals WHERE seq <= $1`, through)
 	return err
+}
+
+// OwnDefinitions counts the definition messages with a tag that an
+// organisation has sent, whatever became of them.
+func (tx *Tx) OwnDefinitions(org wire.OrgID, tag string) (n int, err error) {
+	err = tx.QueryRow(`SELECT COUNT(*) FROM messages WHERE org = $1 AND type = 'definition' AND tag = $2`, org, tag).Scan(&n)
+	return n, err
 }

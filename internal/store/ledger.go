@@ -51,10 +51,9 @@ const (
 
 // Names of single values in the meta table.
 const (
-	MetaFinal     = "ledger.final"     // JSON of the final block up to which the feed has read
-	MetaConfirmed = "confirm.through"  // number of the last record that the confirm loop has applied
-	MetaRestored  = "restored.at"      // set by a restore from backup
-	MetaReceipt   = "unpinned.prefix." // + audience: sequence and root of our last unpinned batch
+	MetaFinal     = "ledger.final"    // JSON of the final block up to which the feed has read
+	MetaConfirmed = "confirm.through" // number of the last record that the confirm loop has applied
+	MetaUnpinned  = "unpinned."       // + audience/author: JSON of the author's last unpinned batch
 )
 
 // InsertRecords appends records of the ledger; they must continue the stored
@@ -259,9 +258,46 @@ func (tx *Tx) PastEntry(audience wire.Hash, org wire.OrgID, root wire.Hash) (ent
 
 // PastEntriesOf lists the stored rows of an organisation's decided entries from
 // a number on.
-func (tx *Tx) PastEntriesOf(audience wire.Hash, org wire.OrgID, from uint64) ([][]byte, error) {
+func (tx *Tx) PastEntriesOf(audience wire.Hash, org wire.OrgID, from uint64, limit int) ([][]byte, error) {
 	return collect(tx, func(rows *Rows, b *[]byte) error { return rows.Scan(b) },
-		`SELECT entry FROM pins WHERE audience = $1 AND org = $2 AND state = 'done' AND number >= $3 ORDER BY number`, audience, org, int64(from))
+		`SELECT entry FROM pins WHERE audience = $1 AND org = $2 AND state = 'done' AND number >= $3 ORDER BY number LIMIT $4`, audience, org, int64(from), limit)
+}
+
+// LastApplied is the newest record that holds a pin of an audience; nil if
+// there is none.
+func (tx *Tx) LastApplied(audience wire.Hash) (*Record, error) {
+	return one(tx, func(rows *Rows, r *Record) error { return rows.Scan(r.targets()...) },
+		`SELECT `+recordColumns+` FROM records r WHERE r.number = (SELECT MAX(number) FROM pins WHERE audience = $1)`, audience)
+}
+
+// MessageConfirmed says whether a message with this hash is confirmed in an
+// audience.
+func (tx *Tx) MessageConfirmed(audience wire.Hash, hash Hex) (bool, error) {
+	var n int
+	err := tx.QueryRow(`SELECT COUNT(*) FROM messages WHERE hash = $1 AND audience = $2 AND state = 'confirmed'`, string(hash), audience).Scan(&n)
+	return n > 0, err
+}
+
+// OpenPin is an open entry with what is here of it.
+type OpenPin struct {
+	Number   uint64
+	Audience wire.Hash
+	Epoch    uint64
+	Org      wire.OrgID
+	Root     wire.Hash
+	Entry    []byte
+	Held     bool // the payload is stored
+	Receipts int
+}
+
+// OpenPins lists open entries pinned at or before a time, oldest first.
+func (tx *Tx) OpenPins(before Time, limit int) ([]OpenPin, error) {
+	return collect(tx, func(rows *Rows, p *OpenPin) error {
+		return rows.Scan(&p.Number, &p.Audience, &p.Epoch, &p.Org, &p.Root, &p.Entry, &p.Held, &p.Receipts)
+	}, `SELECT p.number, p.audience, p.epoch, p.org, p.root, p.entry,
+			EXISTS (SELECT 1 FROM batches b WHERE b.root = p.root AND b.org = p.org),
+			(SELECT COUNT(*) FROM receipts t WHERE t.root = p.root AND t.author = p.org)
+		FROM pins p JOIN records r ON r.number = p.number WHERE p.state = 'open' AND r.block_time <= $1 ORDER BY p.number LIMIT $2`, int64(before), limit)
 }
 
 // Meta reads a single value; empty if it is not set.

@@ -58,7 +58,10 @@ func Run(t *testing.T, nodes func(t *testing.T, n int) []Node) {
 		{"UnreachablePeerIsAnError", 2, testUnreachable},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) { tt.test(t, nodes(t, tt.nodes)) })
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.test(t, nodes(t, tt.nodes))
+		})
 	}
 }
 

@@ -98,6 +98,9 @@ func (e *Exchange) Fetch(ctx context.Context, from exchange.Peer, name string, o
 
 // do makes one request; a status other than 200 becomes an error.
 func (e *Exchange) do(ctx context.Context, to exchange.Peer, l *lane, method, path string, query url.Values, body []byte) (*http.Response, error) {
+	if len(to.Endpoints) == 0 {
+		return nil, errors.New("the peer has no endpoint registered")
+	}
 	// The host is not used for routing: the connection is.
 	target := url.URL{Scheme: "https", Host: to.CertHash.Short(), Path: path, RawQuery: query.Encode()}
 	req, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
@@ -241,9 +244,6 @@ func (l *lane) drop() {
 // dial tries the endpoints in order. The next one starts when one failed, or
 // was silent for limits.stagger, while the earlier ones may still win.
 func (l *lane) dial(ctx context.Context, endpoints []string) (*http.ClientConn, error) {
-	if len(endpoints) == 0 {
-		return nil, errors.New("the peer has no endpoint registered")
-	}
 	ctx, cancel := context.WithTimeout(ctx, l.limits.dial)
 	defer cancel() // stops the losers
 

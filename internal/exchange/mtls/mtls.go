@@ -52,6 +52,7 @@ type limits struct {
 	stall     time.Duration // a body that makes no progress for this long is given up
 	body      time.Duration // a request's body must be here within this
 	grace     time.Duration // how long requests in flight may take when Serve ends
+	leave     time.Duration // how long the last answers then have to get out
 	streams   int           // concurrent requests on one connection
 	inFlight  int           // concurrent requests of one peer, over its connections
 }
@@ -60,7 +61,7 @@ func defaultLimits() limits {
 	return limits{
 		dial: 8 * time.Second, stagger: 300 * time.Millisecond, handshake: 5 * time.Second,
 		ping: 3 * time.Second, pong: 3 * time.Second, idle: 2 * time.Minute,
-		stall: 30 * time.Second, body: 2 * time.Minute, grace: 5 * time.Second,
+		stall: 30 * time.Second, body: 2 * time.Minute, grace: 5 * time.Second, leave: 100 * time.Millisecond,
 		// A peer that runs this code has one connection for requests and one for
 		// objects, so it stays within inFlight by the limit of each connection.
 		streams: 64, inFlight: 128,

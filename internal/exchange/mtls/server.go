@@ -80,19 +80,26 @@ func (e *Exchange) Serve(ctx context.Context, authorise func(wire.Hash) (wire.Or
 	case err := <-stopped:
 		httpServer.Close()
 		cancel()
-		s.wait()
+		<-s.drained()
 		return fmt.Errorf("mtls: stopped accepting peers on %s: %w", e.addr, err)
 	case <-ctx.Done():
 	}
-	grace, done := context.WithTimeout(requests, e.limits.grace)
-	defer done()
-	if err := httpServer.Shutdown(grace); err != nil {
-		e.log.Warn("peers' requests did not end in time and are cancelled", "grace", e.limits.grace, "err", err)
-		cancel()
-		httpServer.Close()
+	select {
+	case <-s.drained():
+	case <-time.After(e.limits.grace):
+		e.log.Warn("peers' requests did not end in time and are cancelled", "grace", e.limits.grace)
 	}
+	// Shutdown tells peers that these connections end, and leaves a moment for
+	// the last answers to get out. Idle peers keep theirs open, so it is cut.
+	leave, done := context.WithTimeout(requests, e.limits.leave)
+	defer done()
+	if err := httpServer.Shutdown(leave); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		e.log.Warn("could not end peers' connections in order", "err", err)
+	}
+	cancel()
+	httpServer.Close()
 	<-stopped
-	s.wait()
+	<-s.drained()
 	return ctx.Err()
 }
 
@@ -190,12 +197,17 @@ func (s *server) leave(peer wire.Hash) {
 	s.running.Done()
 }
 
-// wait returns when no handler runs, and lets none start again.
-func (s *server) wait() {
+// drained lets no handler start any more, and is closed when none runs.
+func (s *server) drained() <-chan struct{} {
 	s.mu.Lock()
 	s.stopped = true
 	s.mu.Unlock()
-	s.running.Wait()
+	idle := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(idle)
+	}()
+	return idle
 }
 
 func (s *server) send(w http.ResponseWriter, r *http.Request, from wire.OrgID) {

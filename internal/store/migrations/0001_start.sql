@@ -45,6 +45,7 @@ CREATE TABLE pins (
   entry     {{bytes}} -- order.Entry in CBOR while open
 );
 CREATE INDEX pins_tag ON pins (tag);
+CREATE INDEX pins_audience ON pins (audience, number);
 CREATE INDEX pins_batch ON pins (root, org);
 CREATE INDEX pins_open ON pins (audience, number) WHERE state = 'open';
 
@@ -125,6 +126,7 @@ CREATE TABLE batches (
   tx_type    TEXT NOT NULL,
   tx_id      TEXT,
   confirmed  BIGINT,
+  author_name TEXT NOT NULL,        -- as the batch header proves it
   org        {{bytes}} NOT NULL,
   root       {{bytes}} NOT NULL,
   audience   {{bytes}} NOT NULL,
@@ -135,7 +137,6 @@ CREATE TABLE batches (
   since      BIGINT NOT NULL,       -- when it entered the state
   alone      BOOLEAN NOT NULL DEFAULT FALSE, -- carries a large blob
   receipt    {{bytes}},             -- our own receipt
-  certified  BOOLEAN NOT NULL DEFAULT FALSE,
   UNIQUE (root, org)
 );
 CREATE INDEX batches_work ON batches (state, seq) WHERE own AND state <> 'done';
@@ -242,7 +243,9 @@ CREATE TABLE messages (
   root            {{bytes}},          -- batch it is in
   idx             BIGINT              -- place in the batch
 );
-CREATE INDEX messages_id ON messages (id);
+-- Indexes that end with namespace also count a namespace's rows without reading
+-- the rows themselves.
+CREATE INDEX messages_id ON messages (id, namespace);
 CREATE INDEX messages_hash ON messages (hash, audience);
 CREATE INDEX messages_cid ON messages (cid) WHERE cid IS NOT NULL;
 CREATE INDEX messages_root ON messages (root, org, idx);
@@ -280,6 +283,7 @@ CREATE TABLE data (
 CREATE INDEX data_blob ON data (blob_hash) WHERE blob_hash IS NOT NULL;
 CREATE INDEX data_path ON data (namespace, blob_path) WHERE blob_path IS NOT NULL;
 CREATE INDEX data_created ON data (created);
+CREATE INDEX data_hash ON data (hash, namespace);
 
 CREATE TABLE message_data (
   message BIGINT NOT NULL,          -- messages.seq
@@ -362,7 +366,7 @@ CREATE TABLE events (
   topic      TEXT NOT NULL DEFAULT '',
   created    BIGINT NOT NULL
 );
-CREATE INDEX events_id ON events (id);
+CREATE INDEX events_id ON events (id, namespace);
 CREATE INDEX events_reference ON events (reference);
 CREATE INDEX events_tx ON events (tx);
 CREATE INDEX events_created ON events (created);
@@ -408,7 +412,7 @@ CREATE TABLE operations (
   updated   BIGINT NOT NULL,
   retry     TEXT
 );
-CREATE INDEX operations_tx ON operations (tx);
+CREATE INDEX operations_tx ON operations (tx, namespace);
 CREATE INDEX operations_created ON operations (created);
 
 CREATE TABLE blockchain_events (
@@ -426,7 +430,7 @@ CREATE TABLE blockchain_events (
   tx_id            TEXT,
   tx_blockchain_id TEXT NOT NULL DEFAULT ''
 );
-CREATE INDEX blockchain_events_tx ON blockchain_events (tx_id);
+CREATE INDEX blockchain_events_tx ON blockchain_events (tx_id, namespace);
 CREATE INDEX blockchain_events_time ON blockchain_events (timestamp);
 
 -- What an operator must know: lies, divergence, a broken feed.

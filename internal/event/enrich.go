@@ -1,0 +1,136 @@
+package event
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/parley-node/parley/internal/store"
+)
+
+// Enriched is an event with the object that it speaks of. At most one of the
+// pointers is set; none is if the object has gone since.
+type Enriched struct {
+	store.Event
+	BlockchainEvent *store.BlockchainEvent `json:"blockchainEvent,omitempty"`
+	Datatype        *store.Datatype        `json:"datatype,omitempty"`
+	Identity        *store.Identity        `json:"identity,omitempty"`
+	Message         *store.Message         `json:"message,omitempty"` // references to its data, no values
+	Transaction     *store.Transaction     `json:"transaction,omitempty"`
+	Operation       *store.Operation       `json:"operation,omitempty"`
+}
+
+// kind is what the reference of an event names.
+type kind int
+
+const (
+	kindNone kind = iota
+	kindMessage
+	kindTransaction
+	kindDatatype
+	kindIdentity
+	kindOperation
+	kindBlockchainEvent
+)
+
+func kindOf(eventType string) kind {
+	switch eventType {
+	case "message_confirmed", "message_rejected":
+		return kindMessage
+	case "transaction_submitted":
+		return kindTransaction
+	case "datatype_confirmed":
+		return kindDatatype
+	case "identity_confirmed", "identity_updated":
+		return kindIdentity
+	case "blockchain_event_received":
+		return kindBlockchainEvent
+	}
+	if strings.HasSuffix(eventType, "_op_succeeded") || strings.HasSuffix(eventType, "_op_failed") {
+		return kindOperation
+	}
+	return kindNone
+}
+
+// Enrich adds to each event the object it speaks of, with one query for each
+// kind of object and not one for each event. The result is parallel to events.
+func (l *Log) Enrich(ctx context.Context, events []store.Event) ([]Enriched, error) {
+	wanted := make(map[kind][]store.UUID)
+	seen := make(map[store.UUID]struct{}, len(events)) // several events speak of a message with several topics
+	for i := range events {
+		ref := events[i].Reference
+		k := kindOf(events[i].Type)
+		if ref == nil || k == kindNone {
+			continue
+		}
+		if _, again := seen[*ref]; !again {
+			seen[*ref] = struct{}{}
+			wanted[k] = append(wanted[k], *ref)
+		}
+	}
+	out := make([]Enriched, len(events))
+	for i := range events {
+		out[i].Event = events[i]
+	}
+	if len(wanted) == 0 {
+		return out, nil
+	}
+	err := l.db.Read(ctx, func(tx *store.Tx) error { return l.fill(tx, wanted, out) })
+	if err != nil {
+		return nil, fmt.Errorf("read what %d events speak of: %w", len(events), err)
+	}
+	return out, nil
+}
+
+// fill fetches what is wanted and sets it in the events that speak of it.
+func (l *Log) fill(tx *store.Tx, wanted map[kind][]store.UUID, out []Enriched) error {
+	var (
+		messages     map[store.UUID]*store.Message
+		transactions map[store.UUID]*store.Transaction
+		datatypes    map[store.UUID]*store.Datatype
+		identities   map[store.UUID]*store.Identity
+		operations   map[store.UUID]*store.Operation
+		chainEvents  map[store.UUID]*store.BlockchainEvent
+	)
+	for k, ids := range wanted {
+		var err error
+		switch k {
+		case kindMessage:
+			messages, err = tx.MessagesByID(l.namespace, ids)
+		case kindTransaction:
+			transactions, err = tx.TransactionsByID(l.namespace, ids)
+		case kindDatatype:
+			datatypes, err = tx.DatatypesByID(l.namespace, ids)
+		case kindIdentity:
+			identities, err = tx.IdentitiesByID(l.namespace, ids)
+		case kindOperation:
+			operations, err = tx.OperationsByID(l.namespace, ids)
+		case kindBlockchainEvent:
+			chainEvents, err = tx.BlockchainEventsByID(l.namespace, ids)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for i := range out {
+		e := &out[i]
+		if e.Reference == nil {
+			continue
+		}
+		switch kindOf(e.Type) {
+		case kindMessage:
+			e.Message = messages[*e.Reference]
+		case kindTransaction:
+			e.Transaction = transactions[*e.Reference]
+		case kindDatatype:
+			e.Datatype = datatypes[*e.Reference]
+		case kindIdentity:
+			e.Identity = identities[*e.Reference]
+		case kindOperation:
+			e.Operation = operations[*e.Reference]
+		case kindBlockchainEvent:
+			e.BlockchainEvent = chainEvents[*e.Reference]
+		}
+	}
+	return nil
+}

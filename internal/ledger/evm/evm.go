@@ -1,0 +1,305 @@
+// Package evm is the ledger driver for every chain that speaks Ethereum
+// JSON-RPC: go-ethereum, Besu, layer 2s, and Parley's own bundled ledger.
+//
+// It believes an endpoint as little as it can. Each log is checked against the
+// network contract's numbering and running hash, and the last of them against
+// the contract's own state at the final block, so that an endpoint that drops,
+// adds or changes a log stops the feed instead of making members disagree.
+//
+// endpoint.go talks to the endpoints, codec.go translates calls and logs,
+// refusal.go says in words why the contract refuses, send.go and fees.go bring
+// transactions to the chain, follow.go brings records back, verify.go looks one
+// of them up again, deploy.go founds a network.
+package evm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/rpc"
+
+	"github.com/parley-node/parley/internal/keys"
+	"github.com/parley-node/parley/internal/ledger"
+	"github.com/parley-node/parley/wire"
+)
+
+var _ ledger.Ledger = (*Ledger)(nil)
+
+// Config says which contract on which chain, and how to get there.
+type Config struct {
+	URLs      []string      // HTTP endpoints of one chain; the next one is used when one fails
+	WebSocket string        // endpoint that announces new blocks; without it the chain is polled
+	Contract  wire.Address  // the network contract; zero only to Deploy one
+	FromBlock uint64        // the contract's block, or an earlier one: where its records start
+	ChainID   uint64        // the chain it must be; zero takes any
+	Keys      keys.Keys     // signs transactions; nil only to read
+	Fees      Fees          // what a transaction offers to pay
+	Poll      time.Duration // between looks at the chain where nothing announces blocks; 100 ms if zero
+	Known     Cursor        // what the caller stored before; checked against the chain
+	Logger    *slog.Logger  // nil discards
+}
+
+// Cursor is how far a caller has stored the ledger. With it Follow resumes
+// without a search, and notices that the chain was replaced while it was off.
+type Cursor struct {
+	Record  uint64       // number of the last record, 0 if none
+	Running wire.Hash    // its running hash
+	Final   ledger.Block // final block of the last Advance, zero if none
+}
+
+// Ledger is a member's connection to the network contract. It implements
+// ledger.Ledger; Close ends it.
+type Ledger struct {
+	endpoints *endpoints
+	keys      keys.Keys
+	log       *slog.Logger
+	websocket string
+	contract  common.Address
+	fromBlock uint64
+	chainID   uint64
+	signer    types.Signer
+	fees      Fees
+	poll      time.Duration
+	blockTime bool // the chain tells consensus time (parley_blockTime)
+
+	finality finality
+
+	mu    sync.Mutex
+	known Cursor // the furthest that a Follow came to
+}
+
+// Open connects to the chain and checks that it is the expected one. The
+// contract need not be there yet: a bundled ledger may still be catching up.
+func Open(ctx context.Context, cfg Config) (*Ledger, error) {
+	if len(cfg.URLs) == 0 {
+		return nil, errors.New("ledger: no RPC URL is configured; set at least one")
+	}
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.WebSocket != "" {
+		u, err := url.Parse(cfg.WebSocket)
+		if err != nil || u.Scheme != "ws" && u.Scheme != "wss" {
+			return nil, fmt.Errorf("ledger: WebSocket URL %q does not start with ws:// or wss://", cfg.WebSocket)
+		}
+	}
+	e, err := dial(cfg.URLs, log)
+	if err != nil {
+		return nil, err
+	}
+	l := &Ledger{
+		endpoints: e,
+		keys:      cfg.Keys,
+		log:       log,
+		websocket: cfg.WebSocket,
+		contract:  common.Address(cfg.Contract),
+		fromBlock: cfg.FromBlock,
+		fees:      cfg.Fees,
+		poll:      cfg.Poll,
+		known:     cfg.Known,
+	}
+	if l.poll <= 0 {
+		l.poll = 100 * time.Millisecond
+	}
+	if err := l.greet(ctx, cfg.ChainID); err != nil {
+		e.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// greet learns what does not change while the connection lives.
+func (l *Ledger) greet(ctx context.Context, expected uint64) error {
+	id, err := call[quantity](ctx, l.endpoints, "eth_chainId")
+	if err != nil {
+		return fmt.Errorf("ask the ledger for its chain id: %w", err)
+	}
+	l.chainID = uint64(id)
+	if expected != 0 && expected != l.chainID {
+		return fmt.Errorf("the ledger's chain id is %d, the configuration says %d; correct the RPC URLs or the chain id", l.chainID, expected)
+	}
+	l.signer = types.LatestSignerForChainID(id.big())
+
+	// Consensus time decides verdicts, so all members must read the same clock:
+	// this is settled once, and anything but a clear no is an error.
+	_, err = call[quantity](ctx, l.endpoints, "parley_blockTime", "latest")
+	var answer rpc.Error
+	switch {
+	case err == nil:
+		l.blockTime = true
+	case !errors.As(err, &answer) || answer.ErrorCode() != methodNotFound && answer.ErrorCode() != notSupported:
+		return fmt.Errorf("ask the ledger whether it tells consensus time: %w", err)
+	}
+	if l.contract == (common.Address{}) {
+		return nil
+	}
+	records, err := call[quantity](ctx, l.endpoints, "eth_call", l.query("records"), "latest")
+	if err != nil {
+		return fmt.Errorf("ask the network contract %s for its records: %w", l.contract, err)
+	}
+	if records == 0 {
+		l.log.Warn("no network contract here yet; if the chain is not catching up, the address is wrong", "contract", l.contract)
+	}
+	return nil
+}
+
+// Close ends the connections. A running Follow ends by its context only.
+func (l *Ledger) Close() { l.endpoints.close() }
+
+// State looks at the chain. See ledger.Ledger.
+func (l *Ledger) State(ctx context.Context, account *wire.Address) (ledger.State, error) {
+	s := ledger.State{ChainID: l.chainID, Contract: wire.Address(l.contract)}
+	err := l.endpoints.do(ctx, func(ctx context.Context, c *rpc.Client) error {
+		head, final, err := l.heads(ctx, c)
+		if err != nil {
+			return err
+		}
+		var records, nonce quantity
+		var b batch
+		b.add(&records, "eth_call", l.query("records"), blockTag(head.Number))
+		if account != nil {
+			b.add(&nonce, "eth_getTransactionCount", common.Address(*account), "pending")
+		}
+		if err := b.run(ctx, c); err != nil {
+			return err
+		}
+		s.Records, s.Nonce = uint64(records), uint64(nonce)
+		times, err := l.times(ctx, c, head, final)
+		s.Head, s.Final = head.block(times), final.block(times)
+		return err
+	})
+	if err != nil {
+		return ledger.State{}, fmt.Errorf("look at the ledger: %w", err)
+	}
+	return s, nil
+}
+
+// BlockHash is the hash of a final block. The block must be at or below the
+// final head.
+func (l *Ledger) BlockHash(ctx context.Context, number uint64) (wire.Hash, error) {
+	var hash wire.Hash
+	err := l.endpoints.do(ctx, func(ctx context.Context, c *rpc.Client) error {
+		_, final, err := l.heads(ctx, c)
+		if err != nil {
+			return err
+		}
+		if number > final.number() {
+			return fmt.Errorf("block %d is not final yet, the final head is %d", number, final.number())
+		}
+		h, err := headerAt(ctx, c, blockTag(quantity(number)))
+		if err != nil {
+			return err
+		}
+		hash = wire.Hash(h.Hash)
+		return nil
+	})
+	if err != nil {
+		return wire.Hash{}, fmt.Errorf("look up block %d: %w", number, err)
+	}
+	return hash, nil
+}
+
+// finality is what is known of how this chain makes blocks final.
+type finality struct {
+	tagged        atomic.Bool   // the chain has named a final block
+	confirmations atomic.Uint64 // the network's parameter, for chains that name none
+	read          atomic.Bool   // confirmations was read from the contract
+}
+
+// heads gives the newest block and the newest final one.
+//
+// A chain that names a final block is believed. One that finalises by consensus
+// but has not done so yet (it has no proof-of-work difficulty) has a final
+// genesis. On any other chain a block is final under as many blocks as the
+// network contract's parameters say.
+func (l *Ledger) heads(ctx context.Context, c *rpc.Client) (head, final *header, err error) {
+	var b batch
+	b.add(&head, "eth_getBlockByNumber", "latest", false)
+	b.optional(&final, "eth_getBlockByNumber", "finalized", false)
+	if err := b.run(ctx, c); err != nil {
+		return nil, nil, err
+	}
+	if head == nil {
+		return nil, nil, errors.New("the endpoint knows no newest block")
+	}
+	if final != nil {
+		if final.Number > head.Number { // the head moved between the two answers
+			head = final
+		}
+		l.finality.tagged.Store(l.finality.tagged.Load() || final.Number > 0)
+		return head, final, nil
+	}
+	if l.finality.tagged.Load() || head.Difficulty == nil || head.Difficulty.ToInt().Sign() == 0 {
+		final, err = headerAt(ctx, c, "0x0")
+		return head, final, err
+	}
+	depth, err := l.confirmations(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if depth == 0 {
+		return head, head, nil
+	}
+	final, err = headerAt(ctx, c, blockTag(quantity(head.number()-min(depth, head.number()))))
+	return head, final, err
+}
+
+// confirmations reads the parameter once; Follow keeps it up to date from the
+// records.
+func (l *Ledger) confirmations(ctx context.Context, c *rpc.Client) (uint64, error) {
+	if l.finality.read.Load() || l.contract == (common.Address{}) {
+		return l.finality.confirmations.Load(), nil
+	}
+	var out bytesResult
+	var b batch
+	b.add(&out, "eth_call", l.query("params"), "latest")
+	if err := b.run(ctx, c); err != nil {
+		return 0, err
+	}
+	if len(out) == 0 {
+		return 0, nil // not deployed yet, so there is nothing to be early about
+	}
+	p, err := decodeParams(out)
+	if err != nil {
+		return 0, err
+	}
+	l.learn(p)
+	return p.Confirmations, nil
+}
+
+func (l *Ledger) learn(p ledger.Params) {
+	l.finality.confirmations.Store(p.Confirmations)
+	l.finality.read.Store(true)
+}
+
+// times reads the consensus time of blocks, by number, in one request.
+func (l *Ledger) times(ctx context.Context, c *rpc.Client, headers ...*header) (map[uint64]time.Time, error) {
+	times := make(map[uint64]time.Time, len(headers))
+	if !l.blockTime {
+		for _, h := range headers {
+			times[h.number()] = time.Unix(int64(h.Timestamp), 0)
+		}
+		return times, nil
+	}
+	ns := make([]quantity, len(headers))
+	var b batch
+	for i, h := range headers {
+		b.add(&ns[i], "parley_blockTime", blockTag(h.Number))
+	}
+	if err := b.run(ctx, c); err != nil {
+		return nil, err
+	}
+	for i, h := range headers {
+		times[h.number()] = time.Unix(0, int64(ns[i]))
+	}
+	return times, nil
+}

@@ -1,0 +1,139 @@
+package evm
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+)
+
+// proxy stands between a driver and a node, and can lie.
+type proxy struct {
+	target string
+	server *httptest.Server
+
+	mu     sync.Mutex
+	down   bool
+	change func(method string, params []json.RawMessage, result json.RawMessage) json.RawMessage
+	asked  map[string]int // calls by method
+}
+
+func newProxy(t testing.TB, target string) *proxy {
+	p := &proxy{target: target, asked: map[string]int{}}
+	p.server = httptest.NewServer(p)
+	t.Cleanup(p.server.Close)
+	return p
+}
+
+func (p *proxy) url() string { return p.server.URL }
+
+// cut makes every request fail until it is restored.
+func (p *proxy) cut() (restore func()) {
+	p.set(true)
+	return func() { p.set(false) }
+}
+
+func (p *proxy) set(down bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = down
+}
+
+// lie changes results from now on.
+func (p *proxy) lie(change func(method string, params []json.RawMessage, result json.RawMessage) json.RawMessage) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.change = change
+}
+
+func (p *proxy) count(method string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked[method]
+}
+
+type rpcRequest struct {
+	ID     json.RawMessage   `json:"id"`
+	Method string            `json:"method"`
+	Params []json.RawMessage `json:"params"`
+}
+
+func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	single := !bytes.HasPrefix(bytes.TrimSpace(body), []byte("["))
+	var requests []rpcRequest
+	if single {
+		requests = make([]rpcRequest, 1)
+		err = json.Unmarshal(body, &requests[0])
+	} else {
+		err = json.Unmarshal(body, &requests)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	p.mu.Lock()
+	down, change := p.down, p.change
+	for _, q := range requests {
+		p.asked[q.Method]++
+	}
+	p.mu.Unlock()
+	if down {
+		http.Error(w, "down", http.StatusBadGateway)
+		return
+	}
+	resp, err := http.Post(p.target, "application/json", bytes.NewReader(body))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	if change != nil {
+		answer = rewrite(single, requests, answer, change)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if _, err := w.Write(answer); err != nil {
+		return // the driver hung up
+	}
+}
+
+func rewrite(single bool, requests []rpcRequest, answer []byte, change func(string, []json.RawMessage, json.RawMessage) json.RawMessage) []byte {
+	var answers []map[string]json.RawMessage
+	if single {
+		answers = make([]map[string]json.RawMessage, 1)
+		if json.Unmarshal(answer, &answers[0]) != nil {
+			return answer
+		}
+	} else if json.Unmarshal(answer, &answers) != nil {
+		return answer
+	}
+	for _, a := range answers {
+		for _, q := range requests {
+			if bytes.Equal(q.ID, a["id"]) && a["result"] != nil {
+				a["result"] = change(q.Method, q.Params, a["result"])
+			}
+		}
+	}
+	var out []byte
+	var err error
+	if single {
+		out, err = json.Marshal(answers[0])
+	} else {
+		out, err = json.Marshal(answers)
+	}
+	if err != nil {
+		return answer
+	}
+	return out
+}

@@ -1,0 +1,438 @@
+package message
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/wire"
+)
+
+const (
+	// A definition's receipters help to invite members who were not reached.
+	inviteHelpAfter = 10 * time.Second
+	// The member with the lowest id proposes a change; the next one takes over
+	// if it does not.
+	proposeTurn = 15 * time.Second
+	secretTries = time.Second
+)
+
+// EpochStep keeps audiences and their members in step: it invites members who
+// do not have the current epoch's secret, proposes a new epoch when members
+// have come or gone, and activates a proposed one that enough members hold.
+func (s *Service) EpochStep(ctx context.Context) (more bool, err error) {
+	if s.Network.Founding() == nil {
+		return false, nil
+	}
+	var audiences []store.Audience
+	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) { audiences, err = tx.Audiences(); return err })
+	if err != nil {
+		return false, err
+	}
+	for i := range audiences {
+		if err := s.tendAudience(ctx, &audiences[i]); err != nil {
+			return false, fmt.Errorf("audience %s: %w", audiences[i].ID.Short(), err)
+		}
+	}
+	return false, nil
+}
+
+// tendAudience does what one audience's membership asks for now.
+func (s *Service) tendAudience(ctx context.Context, a *store.Audience) error {
+	var epochs []store.Epoch
+	err := s.DB.Read(ctx, func(tx *store.Tx) (err error) { epochs, err = tx.Epochs(a.ID); return err })
+	if err != nil {
+		return err
+	}
+	active := activated(epochs)
+	if len(active) == 0 {
+		return nil // we are invited to an epoch that is not current yet
+	}
+	current := &active[len(active)-1]
+	if current.Secret == nil || !current.Definition.Has(s.Self.Org) {
+		return nil
+	}
+	late := s.now()-store.Time(current.Definition.Created) > store.Time(inviteHelpAfter)
+	if current.Definition.Proposer == s.Self.Org || late {
+		if err := s.invite(ctx, current); err != nil {
+			return err
+		}
+	}
+	if current.Activated != nil && current.Epoch > 1 {
+		if err := s.tellJoiners(ctx, current, active); err != nil {
+			return err
+		}
+	}
+	if a.Kind == store.KindGroup && a.Begun == nil {
+		return nil // changes follow the ledger, on which it does not exist yet
+	}
+	for i := range epochs {
+		if e := &epochs[i]; e.Epoch == current.Epoch+1 && e.Definition.Proposer == s.Self.Org && e.Secret != nil && e.Definition.Previous == current.Hash {
+			return s.pursue(ctx, current, e)
+		}
+	}
+	return s.propose(ctx, a, current, epochs)
+}
+
+// invite puts an invitation into the outbox of each member whose receipt for
+// the epoch's definition is not here.
+func (s *Service) invite(ctx context.Context, e *store.Epoch) error {
+	var missing []wire.OrgID
+	err := s.DB.Read(ctx, func(tx *store.Tx) error {
+		receipts, err := tx.Receipts(e.Definition.Proposer, e.Hash)
+		for _, m := range s.others(e.Definition.Members) {
+			if m != e.Definition.Proposer && s.Network.Active(m, endPosition) && !slices.ContainsFunc(receipts, func(r wire.Receipt) bool { return r.Org == m }) {
+				missing = append(missing, m)
+			}
+		}
+		return err
+	})
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	err = s.DB.Write(ctx, func(tx *store.Tx) error { return s.addInvitations(tx, e.Definition, e.Hash, missing) })
+	s.wakePeers(missing)
+	return err
+}
+
+func (s *Service) addInvitations(tx *store.Tx, d wire.EpochDefinition, hash wire.Hash, members []wire.OrgID) error {
+	for _, m := range members {
+		if err := tx.AddParcels(store.Parcel{Peer: m, Kind: kindInvite, Root: hash, Org: d.Proposer, Since: s.now()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellJoiners tells the members that are new in an epoch which pin made it
+// current: they cannot read the control of an epoch they were not in.
+func (s *Service) tellJoiners(ctx context.Context, current *store.Epoch, active []store.Epoch) error {
+	if current.Definition.Proposer != s.Self.Org {
+		return nil
+	}
+	previous := active[max(len(active)-2, 0)].Definition
+	var joined []wire.OrgID
+	for _, m := range s.others(current.Definition.Members) {
+		if !previous.Has(m) {
+			joined = append(joined, m)
+		}
+	}
+	if len(joined) == 0 {
+		return nil
+	}
+	done := "told/" + current.Hash.String()
+	told := ""
+	if err := s.DB.Read(ctx, func(tx *store.Tx) (err error) { told, err = tx.Meta(done); return err }); err != nil || told != "" {
+		return err
+	}
+	err := s.DB.Write(ctx, func(tx *store.Tx) error {
+		for _, m := range joined {
+			if err := tx.AddParcels(store.Parcel{Peer: m, Kind: kindActivated, Root: current.Hash, Org: current.Definition.Proposer, Since: s.now()}); err != nil {
+				return err
+			}
+		}
+		return tx.SetMeta(done, "yes")
+	})
+	s.wakePeers(joined)
+	return err
+}
+
+// propose starts a new epoch if the members have changed: of the network all
+// active members whose node is registered, of a group those of its members that
+// are still active.
+func (s *Service) propose(ctx context.Context, a *store.Audience, current *store.Epoch, epochs []store.Epoch) error {
+	var members []wire.OrgID
+	if a.Kind == store.KindNetwork {
+		for _, m := range s.Network.Members() {
+			if current.Definition.Has(m) || s.Network.Node(m) != nil {
+				members = append(members, m)
+			}
+		}
+	} else {
+		for _, m := range current.Definition.Members {
+			if s.Network.Active(m, endPosition) {
+				members = append(members, m)
+			}
+		}
+	}
+	if slices.Equal(members, current.Definition.Members) || !slices.Contains(members, s.Self.Org) || !s.ourTurn(current, members) {
+		return nil
+	}
+	secret := wire.NewEpochSecret(current.Secret.Topic)
+	d := wire.EpochDefinition{
+		Network: s.Network.ID, Audience: a.ID, Epoch: current.Epoch + 1, Previous: current.Hash, Proposer: s.Self.Org, Name: current.Definition.Name,
+		Members: members, Policy: current.Definition.Policy, History: current.Definition.History, Created: int64(s.now()), Salt: newSalt(),
+	}
+	d.Commit(secret.Keys())
+	if err := d.Check(); err != nil {
+		return err
+	}
+	hash, err := d.Hash()
+	if err != nil {
+		return err
+	}
+	s.Log.Info("members have changed; a new epoch is proposed", "audience", a.ID.Short(), "epoch", d.Epoch, "members", len(members))
+	return s.DB.Write(ctx, func(tx *store.Tx) error {
+		if err := tx.PutEpoch(&store.Epoch{Audience: a.ID, Epoch: d.Epoch, Hash: hash, Definition: d, Secret: &secret}); err != nil {
+			return err
+		}
+		return s.addInvitations(tx, d, hash, s.others(members))
+	})
+}
+
+// ourTurn lets the remaining old members propose one after the other.
+func (s *Service) ourTurn(current *store.Epoch, members []wire.OrgID) bool {
+	s.epochMu.Lock()
+	defer s.epochMu.Unlock()
+	key := current.Hash
+	since, ok := s.changeSeen[key]
+	if !ok {
+		since = s.Now()
+		s.changeSeen[key] = since
+	}
+	place := 0
+	for _, m := range members {
+		if m == s.Self.Org {
+			break
+		}
+		if current.Definition.Has(m) {
+			place++
+		}
+	}
+	return s.Now().Sub(since) >= time.Duration(place)*proposeTurn
+}
+
+// pursue invites the members of an epoch that we proposed, and has it activated
+// when enough of them hold its secret.
+func (s *Service) pursue(ctx context.Context, current, next *store.Epoch) error {
+	var receipts []wire.Receipt
+	var queued *store.Submission
+	err := s.DB.Read(ctx, func(tx *store.Tx) (err error) {
+		if receipts, err = tx.Receipts(s.Self.Org, next.Hash); err != nil {
+			return err
+		}
+		queued, err = tx.LatestSubmission(purposeControl, next.Hash)
+		return err
+	})
+	if err != nil || queued != nil && queued.State != store.SubmissionFailed {
+		return err
+	}
+	if len(receipts) < needed(len(next.Definition.Members)-1) || !s.approved(current, next, receipts) {
+		return s.invite(ctx, next)
+	}
+	call, err := wire.Marshal(wire.Control{Activate: &wire.Activation{Definition: next.Definition, Receipts: receipts}})
+	if err != nil {
+		return err
+	}
+	err = s.DB.Write(ctx, func(tx *store.Tx) error {
+		return tx.InsertSubmission(&store.Submission{
+			Account: s.Self.Key, Purpose: purposeControl, Root: next.Hash, Audience: next.Audience, Call: call, State: store.SubmissionQueued, Created: s.now(),
+		})
+	})
+	s.Wake.Submit.Set()
+	return err
+}
+
+// approved says whether the old members of a group that the change is not about
+// agree in the number that its policy asks for; a receipt is the agreement.
+func (s *Service) approved(current, next *store.Epoch, receipts []wire.Receipt) bool {
+	if current.Audience == s.Network.ID {
+		return true // who belongs to the network is the contract's own vote
+	}
+	unconcerned, agree := 0, 0
+	for _, m := range current.Definition.Members {
+		if !next.Definition.Has(m) {
+			continue
+		}
+		unconcerned++
+		if m == s.Self.Org || slices.ContainsFunc(receipts, func(r wire.Receipt) bool { return r.Org == m }) {
+			agree++
+		}
+	}
+	want := int(current.Definition.Policy.Approvals)
+	if want == 0 {
+		want = unconcerned/2 + 1
+	}
+	return agree >= want
+}
+
+// receiveInvitation keeps an epoch's definition and secret and answers with a
+// receipt for them.
+func (s *Service) receiveInvitation(ctx context.Context, from wire.OrgID, body []byte) ([]byte, error) {
+	var inv wire.Invitation
+	if err := wire.Unmarshal(body, &inv); err != nil {
+		return nil, refuse(refusedMalformed, "invitation: %v", err)
+	}
+	if err := s.takeInvitation(ctx, from, &inv); err != nil {
+		return nil, err
+	}
+	hash, err := inv.Definition.Hash()
+	if err != nil {
+		return nil, err
+	}
+	audience, err := inv.Definition.AudienceID()
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.signReceipt(ctx, inv.Definition.Proposer, audience, inv.Definition.Epoch, hash)
+	if err != nil {
+		return nil, err
+	}
+	return wire.Marshal(*r)
+}
+
+// takeInvitation checks an invitation against what the ledger and earlier
+// epochs say, and stores it.
+func (s *Service) takeInvitation(ctx context.Context, from wire.OrgID, inv *wire.Invitation) error {
+	d := inv.Definition
+	if err := d.Check(); err != nil {
+		return refuse(refusedMalformed, "definition: %v", err)
+	}
+	if d.Network != s.Network.ID || !d.Has(s.Self.Org) || !d.Has(from) || !d.Has(d.Proposer) {
+		return refuse(refusedForeign, "the definition is for another network, or does not list the sender, the proposer and this organisation")
+	}
+	hash, err := d.Hash()
+	if err != nil {
+		return err
+	}
+	if d.Audience == s.Network.ID && d.Epoch == 1 {
+		if f := s.Network.Founding(); f == nil || f.Epoch1 != hash {
+			return refuse(refusedMalformed, "the network's first epoch has another definition on the ledger")
+		}
+	}
+	secret, err := inv.Open(s.Keys.OpenSealed)
+	if err != nil {
+		return refuse(refusedMalformed, "the secret does not open: %v", err)
+	}
+	if err := d.CheckKeys(secret.Keys()); err != nil {
+		return refuse(refusedMalformed, "the secret is not the definition's: %v", err)
+	}
+	err = s.DB.Write(ctx, func(tx *store.Tx) error {
+		_, err := s.storeEpoch(tx, d, &secret)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.Wake.Confirm.Set()
+	s.Wake.Batch.Set()
+	return nil
+}
+
+// receiveActivated lets a member that joins with an epoch treat it as current.
+// The named pin must be a member's on the ledger that this node has read.
+func (s *Service) receiveActivated(ctx context.Context, from wire.OrgID, body []byte) error {
+	var a wire.Activated
+	if err := wire.Unmarshal(body, &a); err != nil {
+		return refuse(refusedMalformed, "activation: %v", err)
+	}
+	err := s.DB.Write(ctx, func(tx *store.Tx) error {
+		e, err := tx.EpochByHash(a.Definition)
+		if err != nil {
+			return err
+		}
+		if e == nil || e.Secret == nil || !e.Definition.Has(from) {
+			return refuse(refusedAudience, "the epoch is unknown here: send the invitation first")
+		}
+		pin, err := tx.PinByNumber(a.Pin)
+		if err != nil {
+			return err
+		}
+		if pin == nil {
+			return refuse(refusedAudience, "record %d is not read here yet", a.Pin)
+		}
+		if pin.Pin.Org != e.Definition.Proposer || len(pin.Pin.Pin.Control) == 0 {
+			return refuse(refusedMalformed, "record %d is no control of the epoch's proposer", a.Pin)
+		}
+		if e.Activated != nil {
+			return nil
+		}
+		number := int64(a.Pin)
+		e.Activated = &number
+		if err := tx.PutEpoch(e); err != nil {
+			return err
+		}
+		return tx.Arrived(store.ArrivedSecret, e.Audience, e.Hash)
+	})
+	s.Wake.Confirm.Set()
+	s.Wake.Epoch.Set()
+	return err
+}
+
+// handOutSecret gives a member of an epoch its invitation again.
+func (s *Service) handOutSecret(ctx context.Context, from wire.OrgID, body []byte) ([]byte, error) {
+	var req wire.SecretRequest
+	if err := wire.Unmarshal(body, &req); err != nil {
+		return nil, refuse(refusedMalformed, "secret request: %v", err)
+	}
+	var answer []byte
+	err := s.DB.Read(ctx, func(tx *store.Tx) error {
+		e, err := epochOf(tx, req.Audience, req.Epoch)
+		if err != nil {
+			return err
+		}
+		node := s.Network.Node(from)
+		if e == nil || !e.Definition.Has(from) || node == nil {
+			return refuse(refusedForeign, "no such secret for this organisation")
+		}
+		inv, err := wire.NewInvitation(e.Definition, *e.Secret, node.SealKey)
+		if err != nil {
+			return err
+		}
+		answer, err = wire.Marshal(inv)
+		return err
+	})
+	return answer, err
+}
+
+// pullSecrets asks the members of current epochs for secrets that are missing.
+func (s *Service) pullSecrets(ctx context.Context) error {
+	var missing []store.Epoch
+	err := s.DB.Read(ctx, func(tx *store.Tx) (err error) { missing, err = tx.EpochsWithoutSecret(); return err })
+	if err != nil {
+		return err
+	}
+	for i := range missing {
+		e := &missing[i]
+		id := wire.Entry{Author: e.Definition.Proposer, Root: e.Hash}
+		if !e.Definition.Has(s.Self.Org) || !s.pulls.due(id, s.Now()) {
+			continue
+		}
+		got := false
+		for _, m := range s.others(e.Definition.Members) {
+			if got = s.pullSecret(ctx, m, e) == nil; got {
+				s.pulls.got(id)
+				break
+			}
+		}
+		if !got {
+			s.pulls.tried(id, s.Now(), true)
+		}
+	}
+	return nil
+}
+
+func (s *Service) pullSecret(ctx context.Context, from wire.OrgID, e *store.Epoch) error {
+	peer, err := s.peerOf(from)
+	if err != nil {
+		return err
+	}
+	body, err := wire.Marshal(wire.SecretRequest{Audience: e.Audience, Epoch: e.Epoch})
+	if err != nil {
+		return err
+	}
+	answer, err := s.Exchange.Send(ctx, peer, kindSecret, body)
+	if err != nil {
+		return err
+	}
+	var inv wire.Invitation
+	if err := wire.Unmarshal(answer, &inv); err != nil {
+		return err
+	}
+	if h, err := inv.Definition.Hash(); err != nil || h != e.Hash {
+		return fmt.Errorf("%s gave the secret of another definition", from.Short())
+	}
+	return s.takeInvitation(ctx, from, &inv)
+}

@@ -1,0 +1,65 @@
+package message
+
+import (
+	"time"
+
+	"github.com/parley-node/parley/wire"
+)
+
+// heartbeatEvery bounds how often a node moves consensus time on an idle chain.
+const heartbeatEvery = 2 * time.Second
+
+// skips looks at what a machine waits for too long: it votes against entries
+// that no member holds, and moves consensus time where it stands still because
+// nobody sends anything. It runs inside the confirm step.
+func (m *machine) skips(final finalBlock, out *stepResult) error {
+	if m.Stalled() {
+		return nil
+	}
+	s := m.c.s
+	consensus := final.Time.Time()
+	var vote []wire.Entry
+	for _, e := range m.Overdue(consensus) {
+		id := wire.Entry{Author: e.Author, Root: e.Root}
+		if e.Author == s.Self.Org || m.batches[id] != nil || !s.pulls.nobody(id) || m.voted[id] {
+			continue
+		}
+		ok, err := m.c.tx.Vote(s.Self.Org, e.Author, e.Root, s.now())
+		if err != nil {
+			return err
+		}
+		if ok {
+			vote = append(vote, id)
+			m.voted[id] = true
+		}
+	}
+	if len(vote) > 0 {
+		s.Log.Warn("nobody holds these payloads; this organisation votes to skip them", "audience", m.ID().Short(), "entries", len(vote))
+		if err := m.queue(wire.Control{Votes: []wire.Vote{{Entries: vote}}}, out); err != nil {
+			return err
+		}
+	}
+	return m.heartbeat(consensus, out)
+}
+
+// heartbeat pins an empty control if the wall clock says that a deadline has
+// passed which consensus time has not reached.
+func (m *machine) heartbeat(consensus time.Time, out *stepResult) error {
+	s := m.c.s
+	now := s.Now()
+	if now.Sub(m.beat) < heartbeatEvery {
+		return nil
+	}
+	for _, e := range m.Open() {
+		due := e.SkipDue
+		if due == 0 && (e.Payload == nil || uint32(len(e.Receipts)) < e.C) {
+			due = e.Time + e.SkipAfter
+		}
+		if due == 0 || consensus.UnixNano() >= due || now.UnixNano() < due {
+			continue
+		}
+		m.beat = now
+		return m.queue(wire.Control{Heartbeat: true}, out)
+	}
+	return nil
+}

@@ -1,0 +1,210 @@
+package message
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/wire"
+)
+
+// Unpinned batches go to the group's members without a ledger record. Each
+// author numbers its own, and each names the one before, so that a receiver
+// takes them in order and notices a missing one. They never block a context.
+
+// chain is where an author's unpinned batches of an audience have got to.
+type chain struct {
+	Sequence uint64    `json:"sequence"`
+	Root     wire.Hash `json:"root"`
+}
+
+func chainName(audience wire.Hash, author wire.OrgID) string {
+	return store.MetaUnpinned + audience.String() + "/" + author.String()
+}
+
+func readChain(tx *store.Tx, audience wire.Hash, author wire.OrgID) (c chain, err error) {
+	text, err := tx.Meta(chainName(audience, author))
+	if err != nil || text == "" {
+		return c, err
+	}
+	return c, json.Unmarshal([]byte(text), &c)
+}
+
+func writeChain(tx *store.Tx, audience wire.Hash, author wire.OrgID, c chain) error {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return tx.SetMeta(chainName(audience, author), string(text))
+}
+
+// commitUnpinned signs and stores an unpinned batch of ours. Its messages are
+// confirmed here with it: there is nothing further to wait for.
+func (s *Service) commitUnpinned(ctx context.Context, env wire.Envelope, b *wire.Batch, sources []source, epoch *store.Epoch) error {
+	var last chain
+	err := s.DB.Read(ctx, func(tx *store.Tx) (err error) { last, err = readChain(tx, env.Audience, s.Self.Org); return err })
+	if err != nil {
+		return err
+	}
+	u := wire.Unpinned{Envelope: env, Sequence: last.Sequence + 1, Previous: last.Root}
+	digest, err := u.Digest()
+	if err != nil {
+		return err
+	}
+	if u.Signature, err = s.Keys.Sign(ctx, s.Self.Key, digest, "unpinned"); err != nil {
+		return err
+	}
+	stored, err := wire.Marshal(u)
+	if err != nil {
+		return err
+	}
+	row, err := s.batchRow(env, b, stored)
+	if err != nil {
+		return err
+	}
+	row.Own, row.State, row.Tx.Type = true, store.BatchDone, TxUnpinned
+	peers := s.others(epoch.Definition.Members)
+	err = s.DB.Write(ctx, func(tx *store.Tx) error {
+		if _, err := tx.InsertBatch(row); err != nil {
+			return err
+		}
+		if err := s.markSent(tx, sources, row, StateSent); err != nil {
+			return err
+		}
+		if err := tx.InsertTransactions([]*store.Transaction{{ID: *row.Tx.ID, Namespace: s.Namespace, Type: TxUnpinned, Created: row.Since}}); err != nil {
+			return err
+		}
+		var ops []*store.Operation
+		for _, p := range peers {
+			op := s.operation(row, opSendBatch, "exchange", map[string]string{"peer": p.String(), "batch": row.ID.String()})
+			ops = append(ops, op)
+			if err := tx.AddParcels(store.Parcel{Peer: p, Kind: kindUnpinned, Root: env.Root, Org: env.Author, Op: &op.ID, Since: row.Since}); err != nil {
+				return err
+			}
+		}
+		if err := tx.InsertOperations(ops); err != nil {
+			return err
+		}
+		rows := make([]*store.Message, len(sources))
+		for i := range sources {
+			rows[i] = sources[i].row
+			rows[i].TxID = row.Tx.ID
+		}
+		if err := s.confirmUnpinned(tx, rows, row); err != nil {
+			return err
+		}
+		return writeChain(tx, env.Audience, s.Self.Org, chain{u.Sequence, env.Root})
+	})
+	if err != nil {
+		return err
+	}
+	s.EventsCommitted()
+	s.wakePeers(peers)
+	return nil
+}
+
+// receiveUnpinned stores and confirms an unpinned batch of a peer, if it is the
+// next of its author.
+func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []byte) ([]byte, error) {
+	var u wire.Unpinned
+	if err := wire.Unmarshal(body, &u); err != nil {
+		return nil, refuse(refusedMalformed, "unpinned batch: %v", err)
+	}
+	env := u.Envelope
+	signer, err := u.Signer()
+	if err != nil {
+		return nil, refuse(refusedMalformed, "signature: %v", err)
+	}
+	if org, ok := s.Network.OrgOf(signer, endPosition); !ok || org != env.Author || env.Author != from {
+		return nil, refuse(refusedForeign, "the batch is not signed by a valid key of its sender")
+	}
+	var epoch *store.Epoch
+	if err := s.DB.Read(ctx, func(tx *store.Tx) error { epoch, err = epochOf(tx, env.Audience, env.Epoch); return err }); err != nil {
+		return nil, err
+	}
+	if epoch == nil {
+		return nil, refuse(refusedAudience, "no secret is here for epoch %d of audience %s: send the invitation first", env.Epoch, env.Audience.Short())
+	}
+	b, leaves, err := s.openBatch(env, epoch)
+	if err != nil {
+		s.noteRefusal(ctx, from, kindUnpinned, env.Root, err)
+		return nil, err
+	}
+	for i := range b.Messages {
+		if b.Messages[i].Header.Key != signer.String() {
+			return nil, refuse(refusedMalformed, "message %s names the key %s, but %s signed the batch", b.Messages[i].Header.ID, b.Messages[i].Header.Key, signer)
+		}
+	}
+	blobs, err := s.fetchBlobs(ctx, b, env, epoch.Secret.Keys(), from)
+	if err != nil {
+		return nil, err
+	}
+	receipt, err := s.signReceipt(ctx, env.Author, env.Audience, env.Epoch, env.Root)
+	if err != nil {
+		return nil, err
+	}
+	row, err := s.batchRow(env, b, body)
+	if err != nil {
+		return nil, err
+	}
+	row.State, row.Tx.Type = store.BatchDone, TxUnpinned
+	messages, data, err := s.receivedRows(b, leaves, row)
+	if err != nil {
+		return nil, err
+	}
+	err = s.DB.Write(ctx, func(tx *store.Tx) error {
+		last, err := readChain(tx, env.Audience, env.Author)
+		if err != nil {
+			return err
+		}
+		if u.Sequence <= last.Sequence {
+			return nil // had it
+		}
+		if u.Sequence != last.Sequence+1 || u.Previous != last.Root {
+			return refuse(refusedSequence, "batch %d follows batch %d of this author here", u.Sequence, last.Sequence)
+		}
+		if _, err := tx.InsertBatch(row); err != nil {
+			return err
+		}
+		for _, m := range messages {
+			m.Header.TxType = TxUnpinned
+		}
+		if err := storeReceived(tx, messages, data, blobs, row); err != nil {
+			return err
+		}
+		if err := s.confirmUnpinned(tx, messages, row); err != nil {
+			return err
+		}
+		return writeChain(tx, env.Audience, env.Author, chain{u.Sequence, env.Root})
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.EventsCommitted()
+	return wire.Marshal(*receipt)
+}
+
+// confirmUnpinned confirms or rejects the messages of an unpinned batch.
+func (s *Service) confirmUnpinned(tx *store.Tx, messages []*store.Message, row *store.BatchRow) error {
+	var events []*store.Event
+	now := s.now()
+	for _, m := range messages {
+		u := store.MessageUpdate{State: StateConfirmed, Confirmed: now}
+		typ := "message_confirmed"
+		if m.RejectReason != "" {
+			u.State, u.RejectReason, typ = StateRejected, m.RejectReason, "message_rejected"
+		}
+		if _, err := tx.SetMessagesState([]int64{m.Seq}, u); err != nil {
+			return err
+		}
+		for _, topic := range m.Header.Topics {
+			id := m.Header.ID
+			events = append(events, &store.Event{ID: s.NewID(), Type: typ, Namespace: s.Namespace, Reference: &id, Correlator: m.Header.CID, Tx: row.Tx.ID, Topic: topic, Created: now})
+		}
+	}
+	if err := tx.FinishBatch(row.Org, row.Root, now); err != nil {
+		return fmt.Errorf("finish unpinned batch: %w", err)
+	}
+	return tx.InsertEvents(events)
+}

@@ -1,0 +1,317 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/parley-node/parley/internal/blob"
+	"github.com/parley-node/parley/internal/event"
+	"github.com/parley-node/parley/internal/exchange"
+	"github.com/parley-node/parley/internal/identity"
+	"github.com/parley-node/parley/internal/keys"
+	"github.com/parley-node/parley/internal/ledger"
+	"github.com/parley-node/parley/internal/message"
+	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/wire"
+)
+
+// Parts are what a node is made of.
+type Parts struct {
+	Self      message.Self
+	Namespace string // "default" if empty
+
+	ChainID  uint64
+	Contract wire.Address
+
+	DB       *store.DB
+	Keys     keys.Keys
+	Ledger   ledger.Ledger
+	Exchange exchange.Exchange
+	Blobs    blob.Store
+
+	// Profile is what the node registers of itself on the ledger.
+	Profile ledger.NodeProfile
+	// Founding is the network's first epoch at the member that founded it; the
+	// others are invited to it.
+	Founding *Founding
+
+	Log *slog.Logger
+	Now func() time.Time // time.Now if nil
+}
+
+// Founding is the definition and secret of a network's first epoch.
+type Founding struct {
+	Definition wire.EpochDefinition
+	Secret     wire.EpochSecret
+}
+
+// Node is one member's node.
+type Node struct {
+	Messages      *message.Service
+	Network       *identity.Network
+	Events        *event.Log
+	Subscriptions *event.Subscriptions
+
+	Parts
+	register registrar
+	feed     feedState
+	senders  struct {
+		sync.Mutex
+		ctx  context.Context // of Run; nil before
+		wait sync.WaitGroup
+		idle []*message.Peer // seen before Run
+	}
+}
+
+// New wires a node from its parts and reads what its database knows of the
+// network. It starts nothing.
+func New(ctx context.Context, p Parts) (*Node, error) {
+	if p.Namespace == "" {
+		p.Namespace = "default"
+	}
+	if p.Now == nil {
+		p.Now = time.Now
+	}
+	n := &Node{Parts: p, Network: identity.NewNetwork(p.ChainID, p.Contract)}
+	n.Events = event.NewLog(p.DB, p.Namespace)
+	n.Subscriptions = event.NewSubscriptions(n.Events, p.Log)
+	definitions := message.Definitions{}
+	n.Messages = message.New(message.Config{
+		Self: p.Self, Namespace: p.Namespace, NetName: p.Namespace,
+		DB: p.DB, Keys: p.Keys, Ledger: p.Ledger, Exchange: p.Exchange, Blobs: p.Blobs, Network: n.Network,
+		Definitions: definitions, EventsCommitted: n.Events.Committed,
+		Log: p.Log, Now: p.Now, NewID: func() wire.UUID { return uuid.Must(uuid.NewV7()) },
+	}, n.startSender)
+	// The one cycle of the packages, cut in the open: a confirmed definition
+	// changes datatypes and identities, whose packages send messages.
+	definitions[message.TagDatatype] = n.Messages.ApplyDatatype
+	definitions[identity.TagClaim] = n.applyClaim
+	definitions[identity.TagUpdate] = n.applyUpdate
+	n.register.n = n
+	if err := p.DB.Read(ctx, n.Network.Load); err != nil {
+		return nil, fmt.Errorf("load the network's members: %w", err)
+	}
+	if p.Founding != nil {
+		if err := n.Messages.Found(ctx, p.Founding.Definition, p.Founding.Secret); err != nil {
+			return nil, fmt.Errorf("keep the network's first epoch: %w", err)
+		}
+	}
+	return n, nil
+}
+
+func (n *Node) applyClaim(tx *store.Tx, d message.Definition) (message.Defined, error) {
+	var c identity.Claim
+	if err := json.Unmarshal(d.Body, &c); err != nil {
+		return message.Defined{Reject: fmt.Sprintf("identity claim: %v", err)}, nil
+	}
+	id, reject, err := n.Network.ApplyClaim(tx, n.Namespace, d.Org, d.OrgName, c, d.Message.Header.ID, d.At)
+	if err != nil || reject != "" {
+		return message.Defined{Reject: reject}, err
+	}
+	return message.Defined{Event: "identity_confirmed", Ref: id.ID}, nil
+}
+
+func (n *Node) applyUpdate(tx *store.Tx, d message.Definition) (message.Defined, error) {
+	var u identity.Update
+	if err := json.Unmarshal(d.Body, &u); err != nil {
+		return message.Defined{Reject: fmt.Sprintf("identity update: %v", err)}, nil
+	}
+	id, reject, err := identity.ApplyUpdate(tx, n.Namespace, d.Org, u, d.Message.Header.ID, d.At)
+	if err != nil || reject != "" {
+		return message.Defined{Reject: reject}, err
+	}
+	return message.Defined{Event: "identity_updated", Ref: id.ID}, nil
+}
+
+// Intervals at which the workers look again without being woken.
+const (
+	idleLook  = 2 * time.Second
+	firstWait = 100 * time.Millisecond // after a worker failed; doubles up to lastWait
+	lastWait  = 5 * time.Second
+)
+
+// Run runs the node until ctx ends, then waits for its workers. Everything that
+// an earlier run left unfinished is taken up by the same workers.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	n.senders.Lock()
+	n.senders.ctx = ctx
+	idle := n.senders.idle
+	n.senders.Unlock()
+	for _, p := range idle {
+		n.startSender(p)
+	}
+	if err := n.Messages.Start(ctx); err != nil {
+		return err
+	}
+	m := n.Messages
+	submit := m.NewSubmitter()
+	var workers sync.WaitGroup
+	start := func(name string, wake message.Signal, step func(context.Context) (time.Duration, error)) {
+		workers.Add(1)
+		go func() { defer workers.Done(); n.work(ctx, name, wake, step) }()
+	}
+	start("batch", m.Wake.Batch, plain(m.BatchStep))
+	start("submit", m.Wake.Submit, submit.Step)
+	start("confirm", m.Wake.Confirm, plain(m.ConfirmStep))
+	start("pull", m.Wake.Pull, plain(m.PullStep))
+	start("epoch", m.Wake.Epoch, plain(m.EpochStep))
+	start("register", n.register.wake(), plain(n.register.Step))
+	workers.Add(2)
+	go func() { defer workers.Done(); n.follow(ctx) }()
+	go func() { defer workers.Done(); n.serve(ctx) }()
+	<-ctx.Done()
+	workers.Wait()
+	n.senders.wait.Wait()
+	return errors.Join(n.Subscriptions.Close(context.WithoutCancel(ctx)))
+}
+
+// plain adapts a step that only says whether there is more to do at once.
+func plain(step func(context.Context) (bool, error)) func(context.Context) (time.Duration, error) {
+	return func(ctx context.Context) (time.Duration, error) {
+		for ctx.Err() == nil {
+			more, err := step(ctx)
+			if err != nil || !more {
+				return 0, err
+			}
+		}
+		return 0, ctx.Err()
+	}
+}
+
+// work calls a step when it is woken, when the time it asked for has come, and
+// now and then. A step that fails is tried again with growing pauses.
+func (n *Node) work(ctx context.Context, name string, wake message.Signal, step func(context.Context) (time.Duration, error)) {
+	failures := 0
+	for ctx.Err() == nil {
+		next, err := step(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			next = min(firstWait<<min(failures, 10), lastWait)
+			failures++
+			n.Log.Error("a worker failed; it tries again", "worker", name, "in", next, "err", err)
+		default:
+			failures = 0
+			if next <= 0 {
+				next = idleLook
+			}
+		}
+		t := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		case <-wake:
+		}
+		t.Stop()
+	}
+}
+
+// startSender runs the sender of one peer. Before Run it only notes it.
+func (n *Node) startSender(p *message.Peer) {
+	n.senders.Lock()
+	ctx := n.senders.ctx
+	if ctx == nil {
+		n.senders.idle = append(n.senders.idle, p)
+		n.senders.Unlock()
+		return
+	}
+	n.senders.wait.Add(1)
+	n.senders.Unlock()
+	go func() {
+		defer n.senders.wait.Done()
+		n.work(ctx, "send", p.Wake, func(ctx context.Context) (time.Duration, error) {
+			_, err := p.Step(ctx)
+			if next := p.Next(); !next.IsZero() {
+				return max(next.Sub(n.Now()), time.Millisecond), err
+			}
+			return 0, err
+		})
+		p.Wait()
+	}()
+}
+
+// serve answers peers. Who presents a certificate that the ledger registers for
+// an active member is that member; nobody else gets in.
+func (n *Node) serve(ctx context.Context) {
+	for failures := 0; ctx.Err() == nil; failures++ {
+		err := n.Exchange.Serve(ctx, n.Network.OrgByCertificate, n.Messages)
+		if ctx.Err() != nil {
+			return
+		}
+		wait := min(firstWait<<min(failures, 10), lastWait)
+		n.Log.Error("peers cannot reach this node; it tries to listen again", "in", wait, "err", err)
+		pause(ctx, wait)
+	}
+}
+
+// feedState is how the ledger feed goes, for status.
+type feedState struct {
+	sync.Mutex
+	broken error     // the ledger broke its promise; the feed has stopped
+	failed error     // last failure
+	since  time.Time // of the failure
+}
+
+// follow reads the ledger. A feed that the ledger broke stays stopped, visibly:
+// to go on would mean to diverge from the other members.
+func (n *Node) follow(ctx context.Context) {
+	for failures := 0; ctx.Err() == nil; failures++ {
+		next, err := n.Messages.FeedFrom(ctx)
+		if err == nil {
+			err = n.Ledger.Follow(ctx, next, func(ctx context.Context, a ledger.Advance) error {
+				failures = 0
+				n.feed.note(nil, nil, time.Time{})
+				if err := n.Messages.Record(ctx, a); err != nil {
+					return err
+				}
+				if len(a.Records) > 0 {
+					n.register.signal.Set()
+				}
+				return nil
+			})
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if n.Messages.FeedBroken(ctx, err) {
+			n.feed.note(err, err, n.Now())
+			<-ctx.Done()
+			return
+		}
+		wait := min(firstWait<<min(failures, 10), lastWait)
+		n.feed.note(nil, err, n.Now())
+		n.Log.Warn("the ledger cannot be followed; it is tried again", "in", wait, "err", err)
+		pause(ctx, wait)
+	}
+}
+
+func (f *feedState) note(broken, failed error, at time.Time) {
+	f.Lock()
+	defer f.Unlock()
+	f.broken, f.failed, f.since = broken, failed, at
+}
+
+// FeedError is why the ledger is not being followed at present; nil if it is.
+func (n *Node) FeedError() (err error, broken bool) {
+	n.feed.Lock()
+	defer n.feed.Unlock()
+	return n.feed.failed, n.feed.broken != nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

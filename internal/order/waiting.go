@@ -1,0 +1,5 @@
+package order
+
+// Waiting tells whether the machine has open entries, or votes that time may
+// complete: then it wants to be told each Final.
+func (a *Audience) Waiting() bool { return a.list.first != nil || len(a.voted) > 0 }

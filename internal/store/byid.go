@@ -1,0 +1,49 @@
+package store
+
+import "strconv"
+
+// The functions in this file fetch many rows by id at once: what a page of
+// events speaks of. An id that the namespace does not have is left out.
+
+// MessagesByID returns messages by id; the newest, where several share an id.
+func (tx *Tx) MessagesByID(namespace string, ids []UUID) (map[UUID]*Message, error) {
+	return byID(tx, scanMessagePtr, func(m *Message) UUID { return m.Header.ID }, selectMessages, namespace, ids)
+}
+
+// TransactionsByID returns transactions by id.
+func (tx *Tx) TransactionsByID(namespace string, ids []UUID) (map[UUID]*Transaction, error) {
+	return byID(tx, scanTransactionPtr, func(t *Transaction) UUID { return t.ID }, selectTransactions, namespace, ids)
+}
+
+// OperationsByID returns operations by id.
+func (tx *Tx) OperationsByID(namespace string, ids []UUID) (map[UUID]*Operation, error) {
+	return byID(tx, scanOperationPtr, func(o *Operation) UUID { return o.ID }, selectOperations, namespace, ids)
+}
+
+// BlockchainEventsByID returns events of contracts by id.
+func (tx *Tx) BlockchainEventsByID(namespace string, ids []UUID) (map[UUID]*BlockchainEvent, error) {
+	return byID(tx, scanBlockchainEventPtr, func(e *BlockchainEvent) UUID { return e.ID }, selectBlockchainEvents, namespace, ids)
+}
+
+// DatatypesByID returns datatypes by id.
+func (tx *Tx) DatatypesByID(namespace string, ids []UUID) (map[UUID]*Datatype, error) {
+	return byID(tx, scanDatatypePtr, func(d *Datatype) UUID { return d.ID }, selectDatatypes, namespace, ids)
+}
+
+// IdentitiesByID returns identities by id.
+func (tx *Tx) IdentitiesByID(namespace string, ids []UUID) (map[UUID]*Identity, error) {
+	return byID(tx, scanIdentityPtr, func(i *Identity) UUID { return i.ID }, selectIdentities, namespace, ids)
+}
+
+func byID[T any](tx *Tx, scan func(*Rows, **T) error, id func(*T) UUID, from, namespace string, ids []UUID) (map[UUID]*T, error) {
+	found := make(map[UUID]*T, len(ids))
+	err := inChunks(ids, func(_ []UUID, marks string, args []any) error {
+		rows, err := queryAll(tx, scan, from+` WHERE id IN `+marks+` AND namespace = $`+strconv.Itoa(len(args)+1)+` ORDER BY seq`,
+			append(args, namespace)...)
+		for _, row := range rows {
+			found[id(row)] = row
+		}
+		return err
+	})
+	return found, err
+}
