@@ -4,9 +4,10 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/parley-node/parley/internal/blob"
 	"github.com/parley-node/parley/internal/event"
@@ -37,8 +38,9 @@ type Deps struct {
 	// answered with 501.
 	Verify func(ctx context.Context, number uint64) (*Inclusion, error)
 
-	// Blockers lists what a context waits for. Nil answers 501.
-	Blockers func(ctx context.Context, audience wire.Hash, topic string) ([]Blocker, error)
+	// ClaimOrg and ClaimNode announce this member's organisation and node to the
+	// network, which the node does by itself when they are missing.
+	ClaimOrg, ClaimNode func(ctx context.Context) (*store.Message, error)
 
 	Security Security
 	Limits   Limits
@@ -159,3 +161,6 @@ func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
 }
+
+// newID makes an id that sorts by time.
+func newID() wire.UUID { return uuid.Must(uuid.NewV7()) }

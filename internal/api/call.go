@@ -13,7 +13,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -362,15 +361,11 @@ func writeError(w http.ResponseWriter, err error) {
 	_ = writeJSON(w, status, map[string]string{"error": errs.Public(err)})
 }
 
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
 // writeJSON answers with v and a newline. Nothing is sent if v cannot be
 // encoded.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
-	buf := buffers.Get().(*bytes.Buffer)
-	defer buffers.Put(buf)
-	buf.Reset()
-	if err := json.NewEncoder(buf).Encode(v); err != nil {
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(v); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")

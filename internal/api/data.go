@@ -306,3 +306,28 @@ func getSubPaths(c *call) (any, error) {
 	}
 	return paths, err
 }
+
+// postDatatype broadcasts a datatype.
+func postDatatype(c *call, in message.DatatypeInput) (any, error) {
+	var d *store.Datatype
+	_, err := c.confirmed(func() (m *store.Message, err error) {
+		d, m, err = c.Messages.DefineDatatype(c.ctx(), in)
+		return m, err
+	})
+	if err != nil || !c.flag("confirm") {
+		return d, err
+	}
+	return store.Get(c.ctx(), c.DB, store.Datatypes, c.Namespace, d.ID.String())
+}
+
+func getDatatype(c *call) (any, error) {
+	var d *store.Datatype
+	err := c.DB.Read(c.ctx(), func(tx *store.Tx) (err error) {
+		d, err = store.Optional(tx.DatatypeByName(c.Namespace, c.path("name"), c.path("version")))
+		return err
+	})
+	if err == nil && d == nil {
+		return nil, errs.NoResult()
+	}
+	return d, err
+}

@@ -1,10 +1,6 @@
 package api
 
 import (
-	"net/http"
-	"strconv"
-
-	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/store"
 )
@@ -71,16 +67,13 @@ func getWebSockets(c *call) (any, error) {
 	return webSocketStatus{true, c.WebSockets.Connections()}, nil
 }
 
-// sequence reads a query parameter that holds an event's sequence; absent is
-// nil.
-func (c *call) sequence(name string) (*int64, error) {
-	text := c.param(name)
-	if text == "" {
-		return nil, nil
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
+// getSubscriptionEvents lists what a subscription's filter selects out of the
+// past; always in the counted form.
+func getSubscriptionEvents(c *call) (any, error) {
+	id, err := c.uuid("subid")
 	if err != nil {
-		return nil, errs.New(errs.CodeBadValue, http.StatusBadRequest, "%s is %q, which is no sequence; give a whole number", name, shorten(text))
+		return nil, err
 	}
-	return &n, nil
+	events, total, err := c.Subscriptions.History(c.ctx(), id, c.query)
+	return page[event.Enriched]{events, true, int64(total)}, err
 }

@@ -8,6 +8,9 @@ import "fmt"
 // or waiting for the writer.
 func (db *DB) WritesWaiting() int { return int(db.waiting.Load()) }
 
+// Commits is the number of transactions committed since Open.
+func (db *DB) Commits() int64 { return db.commits.Load() }
+
 // CountReady is the number of messages that wait for a batch; it counts no more
 // than most.
 func (tx *Tx) CountReady(most int64) (n int64, err error) {

@@ -199,6 +199,9 @@ func (w *writer) finish(done []*write) {
 		w.fail(done, fmt.Errorf("committing: %w", err))
 		return
 	}
+	if len(done) > 0 {
+		w.db.commits.Add(1)
+	}
 	for _, one := range done {
 		one.result <- nil
 	}
