@@ -255,7 +255,7 @@ CREATE INDEX messages_ready ON messages (seq) WHERE state = 'ready';
 CREATE INDEX messages_order ON messages ((COALESCE(confirmed, 9223372036854775807)), created);
 CREATE INDEX messages_created ON messages (created);
 CREATE INDEX messages_batch ON messages (batch);
-CREATE INDEX messages_group ON messages (group_hash, seq) WHERE group_hash IS NOT NULL;
+CREATE INDEX messages_group ON messages (group_hash, (COALESCE(confirmed, 9223372036854775807)), created) WHERE group_hash IS NOT NULL;
 CREATE UNIQUE INDEX messages_idempotency ON messages (namespace, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
 CREATE TABLE data (
