@@ -1,9 +1,12 @@
 package message
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -26,9 +29,11 @@ type confirmer struct {
 	s        *Service
 	mu       sync.Mutex // held by a step, and by who asks for blockers
 	machines map[wire.Hash]*machine
-	tags     map[wire.Tag]*machine // which audience expects a tag
-	through  uint64                // number of the last record applied
-	behind   bool                  // there are more pins than one page
+	tags     map[wire.Tag]*machine   // which audience expects a tag
+	open     map[wire.Entry]*machine // which audience has an open entry
+	through  uint64                  // number of the last record applied
+	members  uint64                  // number of the last record about members that the machines know
+	behind   bool                    // there are more pins than one page
 	loaded   bool
 
 	tx  *store.Tx // of the step that runs
@@ -39,11 +44,12 @@ type confirmer struct {
 type machine struct {
 	*order.Audience
 	c       *confirmer
-	kind    string
+	seq     int64      // audiences.seq
 	keys    *wire.Keys // of the current epoch
 	batches map[wire.Entry]*openBatch
 	fresh   map[wire.Hash]bool  // messages confirmed in the running step
 	voted   map[wire.Entry]bool // this run has voted to skip
+	looked  time.Time           // when it looked for overdue entries last
 	beat    time.Time           // when it queued a heartbeat last
 	applied uint64              // number of the last pin applied
 	waiting bool                // wants to be told when the ledger moves
@@ -123,7 +129,7 @@ func (c *confirmer) step(tx *store.Tx, out *stepResult) error {
 			}
 		}
 	}
-	touched := map[*machine]bool{}
+	touched := touched{}
 	if err := c.pins(touched, out); err != nil {
 		return err
 	}
@@ -136,7 +142,7 @@ func (c *confirmer) step(tx *store.Tx, out *stepResult) error {
 		return err
 	}
 	verdicts := 0
-	for m := range touched {
+	for _, m := range touched.inOrder() {
 		if err := m.decide(out, &verdicts); err != nil {
 			return err
 		}
@@ -158,9 +164,19 @@ func (c *confirmer) step(tx *store.Tx, out *stepResult) error {
 	return tx.SetMeta(store.MetaConfirmed, strconv.FormatUint(c.through, 10))
 }
 
+// touched are the machines that a step has to do with.
+type touched map[*machine]bool
+
+// inOrder lists them in the order in which this node learned of them, so that
+// a history of the same steps is the same history.
+func (t touched) inOrder() []*machine {
+	return slices.SortedFunc(maps.Keys(t), func(a, b *machine) int { return cmp.Compare(a.seq, b.seq) })
+}
+
 // load rebuilds all machines from their rows.
 func (c *confirmer) load() error {
-	c.machines, c.tags, c.through = map[wire.Hash]*machine{}, map[wire.Tag]*machine{}, 0
+	c.machines, c.tags, c.open = map[wire.Hash]*machine{}, map[wire.Tag]*machine{}, map[wire.Entry]*machine{}
+	c.through, c.members = 0, 0
 	text, err := c.tx.Meta(store.MetaConfirmed)
 	if err != nil {
 		return err
@@ -233,7 +249,7 @@ func (c *confirmer) restore(a *store.Audience) error {
 		}
 		st.Entries = append(st.Entries, e)
 	}
-	m := &machine{c: c, kind: a.Kind, batches: map[wire.Entry]*openBatch{}, fresh: map[wire.Hash]bool{}, voted: map[wire.Entry]bool{}, waiting: len(st.Entries) > 0}
+	m := &machine{c: c, seq: a.Seq, batches: map[wire.Entry]*openBatch{}, fresh: map[wire.Hash]bool{}, voted: map[wire.Entry]bool{}, waiting: len(st.Entries) > 0}
 	if last != nil {
 		m.applied = last.Number
 	}
@@ -247,6 +263,7 @@ func (c *confirmer) restore(a *store.Audience) error {
 		}
 	}
 	for _, e := range st.Entries {
+		c.open[wire.Entry{Author: e.Author, Root: e.Root}] = m
 		if e.Status == order.Open {
 			if err := m.payload(e.Author, e.Root, nil); err != nil {
 				return err
@@ -343,7 +360,7 @@ func (c *confirmer) secret(audience wire.Hash, out *stepResult) error {
 }
 
 // pins applies the next page of pins.
-func (c *confirmer) pins(touched map[*machine]bool, out *stepResult) error {
+func (c *confirmer) pins(touched touched, out *stepResult) error {
 	pins, err := c.tx.PinsAfter(c.through, pinPage)
 	if err != nil {
 		return err
@@ -357,10 +374,11 @@ func (c *confirmer) pins(touched map[*machine]bool, out *stepResult) error {
 	if c.behind {
 		newest = pins[len(pins)-1].Record
 	}
-	if newest.Number > c.through {
+	if members := min(c.s.Network.Through(), newest.Number); members > c.members {
 		for _, m := range c.machines {
 			m.expect(m.KeysChanged(newest.Position))
 		}
+		c.members = members
 	}
 	for i := range pins {
 		p := &pins[i]
@@ -475,6 +493,7 @@ func (m *machine) apply(p *store.Pin, out *stepResult) error {
 		return nil
 	}
 	m.waiting = true
+	m.c.open[wire.Entry{Author: done.Entry.Author, Root: done.Entry.Root}] = m
 	out.wakePull = true
 	if err := m.payload(done.Entry.Author, done.Entry.Root, out); err != nil {
 		return err
@@ -567,26 +586,24 @@ func (m *machine) queue(c wire.Control, out *stepResult) error {
 
 // arrival tells the machine what has come from a peer. What no machine waits
 // for yet is looked up when its pin comes.
-func (c *confirmer) arrival(a store.Arrival, touched map[*machine]bool, out *stepResult) error {
+func (c *confirmer) arrival(a store.Arrival, touched touched, out *stepResult) error {
 	if a.What == store.ArrivedSecret {
 		if m := c.machines[wire.Hash(a.Org)]; m != nil {
 			touched[m] = true
 		}
 		return nil
 	}
-	for _, m := range c.machines {
-		if _, open := m.Entry(a.Org, a.Root); !open {
-			continue
-		}
-		touched[m] = true
-		if a.What == store.ArrivedPayload {
-			if err := m.payload(a.Org, a.Root, out); err != nil {
-				return err
-			}
-		}
-		return m.receipts(a.Org, a.Root, out)
+	m := c.open[wire.Entry{Author: a.Org, Root: a.Root}]
+	if m == nil {
+		return nil
 	}
-	return nil
+	touched[m] = true
+	if a.What == store.ArrivedPayload {
+		if err := m.payload(a.Org, a.Root, out); err != nil {
+			return err
+		}
+	}
+	return m.receipts(a.Org, a.Root, out)
 }
 
 // payload gives an open entry its messages, if they are here.
@@ -674,7 +691,7 @@ func (m *machine) receipts(author wire.OrgID, root wire.Hash, out *stepResult) e
 
 // final tells the machines how far the ledger is final, once all pins up to
 // there are applied.
-func (c *confirmer) final(touched map[*machine]bool, out *stepResult) error {
+func (c *confirmer) final(touched touched, out *stepResult) error {
 	if c.behind {
 		return nil
 	}
@@ -687,7 +704,7 @@ func (c *confirmer) final(touched map[*machine]bool, out *stepResult) error {
 			touched[m] = true
 		}
 	}
-	for m := range touched {
+	for _, m := range touched.inOrder() {
 		if err := m.effects(m.Final(f.Number, f.Time.Time()), out); err != nil {
 			return err
 		}

@@ -93,6 +93,9 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		r := new(wire.Receipt)
 		return r, wire.Unmarshal(known.Receipt, r)
 	}
+	if known != nil {
+		return nil, refuse(refusedForeign, "batch %s is this organisation's own", env.Root.Short())
+	}
 	if epoch == nil {
 		return nil, refuse(refusedAudience, "no secret is here for epoch %d of audience %s: send the invitation first", env.Epoch, env.Audience.Short())
 	}

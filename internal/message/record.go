@@ -126,6 +126,7 @@ func (s *Service) Record(ctx context.Context, a ledger.Advance) error {
 	if members {
 		s.Wake.Epoch.Set()
 		s.Wake.Submit.Set()
+		s.wakeAllPeers() // a node may have come or moved
 	}
 	return nil
 }

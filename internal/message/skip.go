@@ -6,17 +6,21 @@ import (
 	"github.com/parley-node/parley/wire"
 )
 
-// heartbeatEvery bounds how often a node moves consensus time on an idle chain.
-const heartbeatEvery = 2 * time.Second
+const (
+	overdueEvery   = time.Second     // between looks at all that is open
+	heartbeatEvery = 2 * time.Second // between moves of consensus time on an idle chain
+)
 
 // skips looks at what a machine waits for too long: it votes against entries
 // that no member holds, and moves consensus time where it stands still because
 // nobody sends anything. It runs inside the confirm step.
 func (m *machine) skips(final finalBlock, out *stepResult) error {
-	if m.Stalled() {
-		return nil
-	}
 	s := m.c.s
+	if now := s.Now(); m.Stalled() || now.Sub(m.looked) < overdueEvery {
+		return nil
+	} else {
+		m.looked = now
+	}
 	consensus := final.Time.Time()
 	var vote []wire.Entry
 	for _, e := range m.Overdue(consensus) {
