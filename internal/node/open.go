@@ -182,7 +182,7 @@ func (p *Process) listen(version string) error {
 	surface := api.New(api.Deps{
 		Namespace: p.Namespace, Version: version,
 		DB: p.db, Messages: p.Messages, Network: p.Network, Log: p.Events, Subscriptions: p.Subscriptions,
-		WebSockets: p.sockets, Blobs: p.Blobs, Verify: p.verify, Blockers: p.Messages.Blockers, Connection: p.connection,
+		WebSockets: p.sockets, Blobs: p.Blobs, Verify: p.verify, Connection: p.connection, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
 		Security: api.Security{AllowedHosts: c.API.AllowedHosts, AllowedOrigins: c.API.AllowedOrigins},
 		Logger:   p.log,
 	})
