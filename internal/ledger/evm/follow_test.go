@@ -382,29 +382,31 @@ func TestOpenRefusals(t *testing.T) {
 	}
 }
 
-// BenchmarkLatency is from Send to the record in fn, on a chain that makes a
-// final block at once: what the driver adds to the ledger's own time.
-func BenchmarkLatency(b *testing.B) {
+// BenchmarkGeth is from Sign to the record in fn on a chain that makes a final
+// block for each transaction.
+func BenchmarkGeth(b *testing.B) {
 	ps, funded := parties(b, 1)
 	c := newTestChain(b, chainOptions{auto: true}, funded...)
 	d := deploy(b, c, ps...)
-	l := open(b, Config{URLs: []string{c.http()}, WebSocket: c.ws(), Contract: d.Contract, Keys: ps[0].keys, Fees: FeesZero})
+	roundTrips(b, open(b, Config{URLs: []string{c.http()}, WebSocket: c.ws(), Contract: d.Contract, Keys: ps[0].keys, Fees: FeesZero}), ps[0])
+}
+
+// roundTrips pins one after the other and waits for each.
+func roundTrips(b *testing.B, l *Ledger, p party) {
 	seen := make(chan uint64, 16)
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- l.Follow(ctx, 1, func(_ context.Context, a ledger.Advance) error {
+		done <- l.Follow(ctx, 3, func(_ context.Context, a ledger.Advance) error {
 			for _, r := range a.Records {
 				seen <- r.Number
 			}
 			return nil
 		})
 	}()
-	<-seen
-	<-seen
-	nonce := nonceOf(b, l, ps[0].key)
+	nonce := nonceOf(b, l, p.key)
 	for b.Loop() {
-		send(b, l, sign(b, l, ps[0].key, nonce, 0, testPin(1)))
+		send(b, l, sign(b, l, p.key, nonce, 0, testPin(1)))
 		nonce++
 		<-seen
 	}
