@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -294,6 +295,40 @@ func TestLimitedRanges(t *testing.T) {
 		rs, _ := records(t, open(t, Config{URLs: []string{limited.url()}, Contract: wire.Address(l.contract)}), next, 23-int(next))
 		if rs[0].Number != next || len(rs) != 23-int(next) {
 			t.Errorf("from %d: %d records from %d on", next, len(rs), rs[0].Number)
+		}
+	}
+}
+
+// A long history comes in pages of whole blocks.
+func TestPages(t *testing.T) {
+	c, l, p := solo(t, chainOptions{}, nil)
+	n := nonceOf(t, l, p.key)
+	for i := range uint64(12) {
+		send(t, l, sign(t, l, p.key, n+i, 0, testPin(byte(i))))
+		if i%4 == 3 {
+			c.mine() // four pins in a block
+		}
+	}
+	for size, want := range map[int][]int{2: {2, 4, 4, 4}, 5: {6, 8}, 100: {14}} {
+		l := open(t, Config{URLs: []string{c.http()}, Contract: wire.Address(l.contract)})
+		l.pageSize = size
+		var got []int
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		sum := 0
+		err := l.Follow(ctx, 1, func(_ context.Context, a ledger.Advance) error {
+			if len(a.Records) > 0 {
+				got = append(got, len(a.Records))
+				if last := a.Records[len(a.Records)-1]; a.Final.Number < last.Block.Number {
+					t.Errorf("record %d of block %d was given with block %d final", last.Number, last.Block.Number, a.Final.Number)
+				}
+			}
+			if sum += len(a.Records); sum == 14 {
+				cancel()
+			}
+			return nil
+		})
+		if !slices.Equal(got, want) {
+			t.Errorf("pages of %d: %v, want %v (%v)", size, got, want, err)
 		}
 	}
 }
