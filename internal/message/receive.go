@@ -93,6 +93,9 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		r := new(wire.Receipt)
 		return r, wire.Unmarshal(known.Receipt, r)
 	}
+	if known != nil {
+		return nil, refuse(refusedForeign, "batch %s is this organisation's own", env.Root.Short())
+	}
 	if epoch == nil {
 		return nil, refuse(refusedAudience, "no secret is here for epoch %d of audience %s: send the invitation first", env.Epoch, env.Audience.Short())
 	}
@@ -146,7 +149,7 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		if err := storeReceived(tx, messages, data, blobs, row); err != nil {
 			return err
 		}
-		if _, err := tx.InsertReceipt(receipt); err != nil {
+		if _, err := putReceipt(tx, receipt); err != nil {
 			return err
 		}
 		return tx.Arrived(store.ArrivedPayload, env.Author, env.Root)
@@ -340,7 +343,7 @@ func (s *Service) receiveReceipts(ctx context.Context, receipts []wire.Receipt) 
 	}
 	err := s.DB.Write(ctx, func(tx *store.Tx) error {
 		for i := range receipts {
-			fresh, err := tx.InsertReceipt(&receipts[i])
+			fresh, err := putReceipt(tx, &receipts[i])
 			if err != nil {
 				return err
 			}

@@ -245,7 +245,7 @@ func (s *Service) delivered(ctx context.Context, p store.Parcel, answer []byte) 
 	}
 	err := s.DB.Write(ctx, func(tx *store.Tx) error {
 		if r != nil {
-			if _, err := tx.InsertReceipt(r); err != nil {
+			if _, err := putReceipt(tx, r); err != nil {
 				return err
 			}
 			if p.Kind == kindPayload {
@@ -296,6 +296,19 @@ func (s *Service) checkSignature(r *wire.Receipt) error {
 		}
 	}
 	return fmt.Errorf("it is signed by %s, which is no key of %s", key, r.Org.Short())
+}
+
+// putReceipt stores a receipt whose signature was checked. One that misquotes
+// the ledger can never count and is an error.
+func putReceipt(tx *store.Tx, r *wire.Receipt) (fresh bool, err error) {
+	hash, known, err := tx.BlockHash(r.RecentNumber)
+	if err != nil {
+		return false, err
+	}
+	if known && hash != r.RecentBlock {
+		return false, refuse(refusedMalformed, "a receipt of %s names block %d with another hash than the ledger has", r.Org.Short(), r.RecentNumber)
+	}
+	return tx.PutReceipt(r, known)
 }
 
 // certificate is the set of receipts held for an entry; nil if there is none.

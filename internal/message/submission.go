@@ -84,7 +84,7 @@ func (u *Submitter) sign(ctx context.Context) (next time.Duration, fresh []*stor
 	return next, fresh, nil
 }
 
-// signPin reserves a pin number, signs the transaction and stores it together
+// signPin takes the next pin number, signs the transaction and stores it together
 // with the batch's new state.
 func (u *Submitter) signPin(ctx context.Context, b dueBatch) (*store.Submission, error) {
 	s := u.s
@@ -96,7 +96,7 @@ func (u *Submitter) signPin(ctx context.Context, b dueBatch) (*store.Submission,
 	if err != nil {
 		return nil, err
 	}
-	n, err := u.takeNumber(ctx, b.row.Audience, b.row.Epoch, key)
+	n, err := u.nextNumber(ctx, b.row.Audience, b.row.Epoch, key)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +112,9 @@ func (u *Submitter) signPin(ctx context.Context, b dueBatch) (*store.Submission,
 		return nil, err
 	}
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
+		if err := tx.TakeNumber(sub.Audience, sub.Epoch, key, n); err != nil {
+			return err
+		}
 		if err := tx.InsertSubmission(sub); err != nil {
 			return err
 		}
@@ -128,10 +131,12 @@ func (u *Submitter) signPin(ctx context.Context, b dueBatch) (*store.Submission,
 	return sub, nil
 }
 
-// takeNumber reserves a pin number durably, before anything is signed with it.
-func (u *Submitter) takeNumber(ctx context.Context, audience wire.Hash, epoch uint64, key wire.Address) (n uint64, err error) {
-	err = u.s.DB.Write(ctx, func(tx *store.Tx) error {
-		n, err = tx.TakeNumbers(audience, epoch, key, 1)
+// nextNumber is the next pin number of a key. It is taken in the transaction
+// that stores what was signed with it, before that is sent: nobody else gives
+// out numbers, and a signature that was not stored never leaves the process.
+func (u *Submitter) nextNumber(ctx context.Context, audience wire.Hash, epoch uint64, key wire.Address) (n uint64, err error) {
+	err = u.s.DB.Read(ctx, func(tx *store.Tx) error {
+		n, err = tx.NextNumber(audience, epoch, key)
 		return err
 	})
 	return n, err
@@ -158,7 +163,7 @@ func (u *Submitter) signQueued(ctx context.Context, sub *store.Submission) (bool
 		if e == nil || e.Secret == nil {
 			return false, nil
 		}
-		if sub.N, err = u.takeNumber(ctx, sub.Audience, e.Epoch, sub.Account); err != nil {
+		if sub.N, err = u.nextNumber(ctx, sub.Audience, e.Epoch, sub.Account); err != nil {
 			return false, err
 		}
 		sub.Epoch = e.Epoch
@@ -181,7 +186,15 @@ func (u *Submitter) signQueued(ctx context.Context, sub *store.Submission) (bool
 	if err := u.signInto(ctx, sub, nonce, call); err != nil {
 		return false, err
 	}
-	if err := s.DB.Write(ctx, func(tx *store.Tx) error { return tx.SignSubmission(sub) }); err != nil {
+	err = s.DB.Write(ctx, func(tx *store.Tx) error {
+		if sub.Purpose == purposeControl {
+			if err := tx.TakeNumber(sub.Audience, sub.Epoch, sub.Account, sub.N); err != nil {
+				return err
+			}
+		}
+		return tx.SignSubmission(sub)
+	})
+	if err != nil {
 		return false, err
 	}
 	u.nonce[sub.Account] = nonce + 1

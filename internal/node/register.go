@@ -41,7 +41,9 @@ func (r *registrar) Step(ctx context.Context) (more bool, err error) {
 		if node, err = identity.NodeIdentity(tx, n.Namespace, n.Self.Org); err != nil {
 			return err
 		}
-		pending, err = tx.OwnDefinitions(n.Self.Org, identity.TagClaim)
+		if org == nil || node == nil {
+			pending, err = tx.OwnDefinitions(n.Self.Org, identity.TagClaim)
+		}
 		return err
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 )
 
 // Options say where a database is.
@@ -26,6 +27,8 @@ type DB struct {
 
 	readers chan *conn // idle connections; nil stands for one yet to be opened
 	writes  chan *write
+	waiting atomic.Int64 // calls of Write that have not ended
+	commits atomic.Int64 // transactions committed
 	closing chan struct{}
 	stopped chan struct{} // the writer has ended
 	once    sync.Once

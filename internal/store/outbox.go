@@ -115,7 +115,8 @@ func (tx *Tx) InsertSubmission(s *Submission) error {
 
 // SignSubmission stores the signed form of a call, before it is sent.
 func (tx *Tx) SignSubmission(s *Submission) error {
-	_, err := tx.Exec(`UPDATE submissions SET nonce = $1, tx_hash = $2, raw = $3, bump = $4, state = 'signed' WHERE id = $5`, s.Nonce, s.TxHash, s.Raw, s.Bump, s.ID)
+	_, err := tx.Exec(`UPDATE submissions SET nonce = $1, tx_hash = $2, raw = $3, bump = $4, epoch = $5, n = $6, state = 'signed' WHERE id = $7`,
+		s.Nonce, s.TxHash, s.Raw, s.Bump, int64(s.Epoch), int64(s.N), s.ID)
 	return err
 }
 

@@ -40,6 +40,8 @@ func (db *DB) Write(ctx context.Context, f func(tx *Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	db.waiting.Add(1)
+	defer db.waiting.Add(-1)
 	w := &write{ctx: ctx, f: f, result: make(chan error, 1)}
 	select {
 	case db.writes <- w:
@@ -196,6 +198,9 @@ func (w *writer) finish(done []*write) {
 		w.drop() // which rolls back
 		w.fail(done, fmt.Errorf("committing: %w", err))
 		return
+	}
+	if len(done) > 0 {
+		w.db.commits.Add(1)
 	}
 	for _, one := range done {
 		one.result <- nil

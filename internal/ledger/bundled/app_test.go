@@ -173,7 +173,7 @@ func TestByzantineProposals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, items := range map[string][][]byte{
+	lists := map[string][][]byte{
 		"no transactions":         good[:1],
 		"no header":               good[1:],
 		"header of junk":          {[]byte("junk"), good[1]},
@@ -186,7 +186,8 @@ func TestByzantineProposals(t *testing.T) {
 		"another chain's":         {good[0], rawTxs(t, otherChain)[0]},
 		"too many":                append([][]byte{good[0]}, slices.Repeat(good[1:], maxBlockTxs+1)...),
 		"the decided block again": {mustHeader(t, parent), good[1]},
-	} {
+	}
+	for name, items := range lists {
 		if a.accepts(t, 9, median, items) {
 			t.Errorf("%s: accepted", name)
 		}
@@ -206,6 +207,12 @@ func TestByzantineProposals(t *testing.T) {
 	// After all this the honest block is still welcome, and becomes final.
 	if !a.accepts(t, 9, median, good) {
 		t.Fatal("the honest block was refused")
+	}
+	// Nor does its header open the door to other transactions in a later round.
+	for name, items := range lists {
+		if a.accepts(t, 9, median, items) {
+			t.Errorf("%s, after the honest block: accepted", name)
+		}
 	}
 	a.decide(t, 9, median, good)
 	if head := a.engine.head(); head.Hash() != header.Hash() || a.engine.chain.CurrentFinalBlock().Hash() != header.Hash() {
@@ -418,12 +425,13 @@ func TestGenesisRefusesNonsense(t *testing.T) {
 }
 
 func FuzzDecodeBlock(f *testing.F) {
-	header, err := rlp.EncodeToBytes(&types.Header{Number: big.NewInt(1), Difficulty: new(big.Int)})
+	tx := newAccount(f).transfer(f)
+	raw, err := tx.MarshalBinary()
 	if err != nil {
 		f.Fatal(err)
 	}
-	account := newAccount(f)
-	raw, err := account.transfer(f).MarshalBinary()
+	block := types.NewBlock(&types.Header{Number: big.NewInt(1), Difficulty: new(big.Int)}, &types.Body{Transactions: types.Transactions{tx}}, nil, trie.NewStackTrie(nil))
+	header, err := rlp.EncodeToBytes(block.Header())
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -82,6 +82,10 @@ func (in *intake) add(tx *types.Transaction, wait bool) error {
 		return nil
 	case errors.Is(err, txpool.ErrInflightTxLimitReached), errors.Is(err, legacypool.ErrOutOfOrderTxFromDelegated):
 		return in.hold(tx)
+	case errors.Is(err, core.ErrNonceTooLow):
+		if lookup, _ := in.chain.GetCanonicalTransaction(tx.Hash()); lookup != nil {
+			return nil // it is in a block already
+		}
 	}
 	return err
 }

@@ -1,0 +1,73 @@
+package nodetest
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/parley-node/parley/internal/message"
+)
+
+// Messages per second from 50 posters to confirmed at the receiver: two
+// members, real SQLite, the simulated ledger with a block every 30 ms.
+func BenchmarkPrivate(b *testing.B)   { benchmark(b, true) }
+func BenchmarkBroadcast(b *testing.B) { benchmark(b, false) }
+
+func benchmark(b *testing.B, private bool) {
+	net := New(b, Options{Members: 2, Block: 30 * time.Millisecond})
+	net.Ready()
+	from, to := net.Members[0], net.Members[1]
+	in := message.Input{Header: message.Header{Topics: []string{"bench"}}, Data: []message.DataInput{{Value: []byte(`"` + string(make100()) + `"`)}}}
+	if private {
+		in.Group = &message.GroupInput{Members: []message.MemberInput{{Identity: to.Name}}}
+		to.Confirmed(from.Private(`"first"`, []*Member{to}, "bench").Header.ID)
+	}
+	ctx := context.Background()
+	last, err := to.Events.Last(ctx)
+	check(b, err)
+	b.ResetTimer()
+	var posters sync.WaitGroup
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	for range 50 {
+		posters.Add(1)
+		go func() {
+			defer posters.Done()
+			for left.Add(-1) >= 0 {
+				send := from.Messages.Broadcast
+				if private {
+					send = from.Messages.Private
+				}
+				if _, err := send(ctx, in); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		}()
+	}
+	posters.Wait()
+	posted := b.Elapsed()
+	for seen := 0; seen < b.N; {
+		check(b, to.Events.Next(ctx, last))
+		events, err := to.Events.After(ctx, last, 1000)
+		check(b, err)
+		for _, e := range events {
+			last = e.Sequence
+			if e.Type == "message_confirmed" {
+				seen++
+			}
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+	b.ReportMetric(float64(b.N)/posted.Seconds(), "posted/s")
+}
+
+func make100() []byte {
+	b := make([]byte, 100)
+	for i := range b {
+		b[i] = 'x'
+	}
+	return b
+}
