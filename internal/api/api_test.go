@@ -113,8 +113,11 @@ func (s *site) do(method, path, body string, header ...string) *answer {
 	return &answer{s.t, method + " " + path, resp.StatusCode, resp.Header, b}
 }
 
-func (s *site) get(path string) *answer        { s.t.Helper(); return s.do(http.MethodGet, path, "") }
-func (s *site) post(path, body string) *answer { s.t.Helper(); return s.do(http.MethodPost, path, body) }
+func (s *site) get(path string) *answer { s.t.Helper(); return s.do(http.MethodGet, path, "") }
+func (s *site) post(path, body string) *answer {
+	s.t.Helper()
+	return s.do(http.MethodPost, path, body)
+}
 
 // is checks the status, and for an error the code.
 func (a *answer) is(status int, code string) *answer {

@@ -160,14 +160,14 @@ func TestBasics(t *testing.T) {
 	t.Run("every list", func(t *testing.T) {
 		for _, path := range []string{"messages", "data", "datatypes", "groups", "batches", "pins", "transactions", "operations", "blockchainevents",
 			"events", "subscriptions", "identities", "verifiers", "network/organizations", "network/nodes", "network/identities", "status/incidents"} {
-			if a := s.get(path + "?limit=1").is(200, ""); a.body[0] != '[' {
+			if a := s.get(path+"?limit=1").is(200, ""); a.body[0] != '[' {
 				t.Errorf("%s is %s", path, a.body)
 			}
 			e := into[struct {
 				Count int
 				Total *int
 				Items []object
-			}](s.get(path + "?limit=1&count=true").is(200, ""))
+			}](s.get(path+"?limit=1&count=true").is(200, ""))
 			if e.Total == nil || e.Items == nil || e.Count != len(e.Items) || *e.Total < e.Count {
 				t.Errorf("%s counts as %+v", path, e)
 			}

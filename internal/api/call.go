@@ -318,10 +318,17 @@ func (c *call) status() int {
 	return http.StatusOK
 }
 
+// late says whether the request has ended, or its time: the clock may be ahead
+// of the timer.
+func (c *call) late() bool {
+	deadline, limited := c.ctx().Deadline()
+	return c.ctx().Err() != nil || limited && !time.Now().Before(deadline)
+}
+
 // answer writes a success.
 func (c *call) answer(result any) error {
-	if err := c.ctx().Err(); err != nil {
-		return err // too late, whatever happened
+	if c.late() {
+		return context.DeadlineExceeded // whatever happened
 	}
 	if c.status() == http.StatusNoContent {
 		c.w.WriteHeader(http.StatusNoContent)
@@ -338,8 +345,8 @@ func (c *call) answer(result any) error {
 
 // fail writes an error. What a client is not to see is logged.
 func (c *call) fail(err error) {
-	if c.ctx().Err() != nil && !errors.Is(err, context.Canceled) && errs.Status(err) != http.StatusRequestTimeout {
-		// The time was up; what failed because of it is no other error.
+	if c.late() && errs.Status(err) != http.StatusRequestTimeout {
+		// What failed because the time was up is no other error.
 		err = errs.New(errs.CodeTimeout, http.StatusRequestTimeout, "The request did not end in its time; what it started goes on")
 	}
 	if errs.Code(err) == "" && errs.Status(err) == http.StatusInternalServerError {

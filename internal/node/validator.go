@@ -32,7 +32,7 @@ func newValidator(c *Config, log *slog.Logger) *validator {
 // LedgerArgs are the arguments that make the binary a validator process, for
 // bundled.Supervise. dir is the validator's folder.
 func LedgerArgs(dir string, c BundledConfig) []string {
-	args := []string{"ledger", "run", "--dir", dir, "--rpc", c.RPC, "--p2p", c.P2P}
+	args := []string{"ledger", "run", "--supervised", "--dir", dir, "--rpc", c.RPC, "--p2p", c.P2P}
 	if c.Advertise != "" {
 		args = append(args, "--advertise", c.Advertise)
 	}

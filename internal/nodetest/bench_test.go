@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/parley-node/parley/internal/message"
+	"github.com/parley-node/parley/internal/store"
 )
 
 // Messages per second from 50 posters to confirmed at the receiver: two
@@ -62,6 +63,24 @@ func benchmark(b *testing.B, private bool) {
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 	b.ReportMetric(float64(b.N)/posted.Seconds(), "posted/s")
+}
+
+// BenchmarkLatency is the time from one private message to its confirmation at
+// the receiver, with nothing else going on and a ledger that takes no time.
+func BenchmarkLatency(b *testing.B) {
+	net := New(b, Options{Members: 2})
+	net.Ready()
+	from, to := net.Members[0], net.Members[1]
+	ctx := context.Background()
+	for b.Loop() {
+		last, err := to.Events.Last(ctx)
+		check(b, err)
+		id := from.Private(`"x"`, []*Member{to}, "bench").Header.ID
+		_, err = to.Events.Await(ctx, last, func(e *store.Event) bool {
+			return e.Type == "message_confirmed" && *e.Reference == id
+		})
+		check(b, err)
+	}
 }
 
 func make100() []byte {
