@@ -717,6 +717,34 @@ func (c *confirmer) final(touched touched) error {
 	return nil
 }
 
+// lack is an open entry that lacks its payload or its certificate here.
+type lack struct {
+	entry       order.Entry
+	audience    wire.Hash
+	certificate bool
+}
+
+// lacking lists the open entries that were pinned before some time and lack
+// something, in ledger order. What is stored of receipts would not tell: only
+// order knows which count.
+func (c *confirmer) lacking(before time.Time) (list []lack) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.loaded {
+		return nil
+	}
+	for _, m := range c.machines {
+		for _, e := range m.Open() {
+			certificate := uint32(len(e.Receipts)) < e.C
+			if e.Time <= before.UnixNano() && (certificate || m.batches[wire.Entry{Author: e.Author, Root: e.Root}] == nil) {
+				list = append(list, lack{e, m.ID(), certificate})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b lack) int { return cmp.Compare(a.entry.Number, b.entry.Number) })
+	return list
+}
+
 // decide pulls verdicts and writes them.
 func (m *machine) decide(verdicts *int) error {
 	w := writer{m: m, out: m.c.out}

@@ -16,7 +16,6 @@ const (
 	// The member with the lowest id proposes a change; the next one takes over
 	// if it does not.
 	proposeTurn = 15 * time.Second
-	secretTries = time.Second
 )
 
 // EpochStep keeps audiences and their members in step: it invites members who
@@ -391,34 +390,21 @@ func (s *Service) handOutSecret(ctx context.Context, from wire.OrgID, body []byt
 	return answer, err
 }
 
-// pullSecrets asks the members of current epochs for secrets that are missing.
-func (s *Service) pullSecrets(ctx context.Context) error {
-	var missing []store.Epoch
-	err := s.DB.Read(ctx, func(tx *store.Tx) (err error) { missing, err = tx.EpochsWithoutSecret(); return err })
-	if err != nil {
-		return err
-	}
-	for i := range missing {
-		e := &missing[i]
-		id := wire.Entry{Author: e.Definition.Proposer, Root: e.Hash}
-		if !e.Definition.Has(s.Self.Org) || !s.pulls.due(id, s.Now()) {
-			continue
+// pullSecret asks the members of a current epoch for its secret, which is missing.
+func (s *Service) pullSecret(ctx context.Context, e *store.Epoch) error {
+	for _, m := range s.others(e.Definition.Members) {
+		err := s.pullSecretFrom(ctx, m, e)
+		if err == nil || ctx.Err() != nil {
+			return err
 		}
-		got := false
-		for _, m := range s.others(e.Definition.Members) {
-			if got = s.pullSecret(ctx, m, e) == nil; got {
-				s.pulls.got(id)
-				break
-			}
-		}
-		if !got {
-			s.pulls.tried(id, s.Now(), true)
-		}
+		s.Log.Debug("a member does not give a secret", "member", m.Short(), "epoch", e.Epoch, "err", err)
 	}
 	return nil
 }
 
-func (s *Service) pullSecret(ctx context.Context, from wire.OrgID, e *store.Epoch) error {
+func (s *Service) pullSecretFrom(ctx context.Context, from wire.OrgID, e *store.Epoch) error {
+	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
+	defer cancel()
 	peer, err := s.peerOf(from)
 	if err != nil {
 		return err

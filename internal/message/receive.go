@@ -128,7 +128,7 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		return nil, err
 	}
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
-		voted, err := tx.Voted(env.Author, env.Root)
+		voted, err := tx.Voted(env.Audience, env.Author, env.Root)
 		if err != nil {
 			return err
 		}
