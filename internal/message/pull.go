@@ -297,16 +297,16 @@ func (s *Service) peerOf(org wire.OrgID) (exchange.Peer, error) {
 	return exchange.Peer{Org: org, CertHash: node.CertHash, Endpoints: node.Endpoints}, nil
 }
 
-// fetchBlobs brings the blobs of a batch from a holder, chunk by chunk; what is
-// here already, or partly, is not fetched again.
-func (s *Service) fetchBlobs(ctx context.Context, b *wire.Batch, env wire.Envelope, keys wire.Keys, holder wire.OrgID) ([]blob.Info, error) {
+// fetchBlobs brings the blobs of a batch, known by root, from a holder, chunk by
+// chunk; what is here already, or partly, is not fetched again.
+func (s *Service) fetchBlobs(ctx context.Context, b *wire.Batch, root wire.Hash, keys wire.Keys, holder wire.OrgID) ([]blob.Info, error) {
 	var infos []blob.Info
 	for i := range b.Data {
 		ref := b.Data[i].Blob
 		if ref == nil {
 			continue
 		}
-		names := blobNames{blob: objectName(keys, env.Root, blobPart(ref.Hash)), chunks: objectName(keys, env.Root, chunksPart(ref.Hash))}
+		names := blobNames{blob: objectName(keys, root, blobPart(ref.Hash)), chunks: objectName(keys, root, chunksPart(ref.Hash))}
 		info, err := s.fetchBlob(ctx, *ref, names, holder)
 		if err != nil {
 			if ctx.Err() != nil {

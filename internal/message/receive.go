@@ -103,7 +103,7 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 	if err != nil {
 		return nil, err
 	}
-	blobs, err := s.fetchBlobs(ctx, b, env, epoch.Secret.Keys(), holder)
+	blobs, err := s.fetchBlobs(ctx, b, env.Root, epoch.Secret.Keys(), holder)
 	if err != nil {
 		return nil, err
 	}
