@@ -433,13 +433,19 @@ func (c *confirmer) ownVoid(p *store.Pin, sub *store.Submission, epoch, n uint64
 		return c.tx.SetBatchState(s.Self.Org, p.Pin.Pin.Root, store.BatchCollecting, s.now())
 	}
 	c.out.wakeBatch = true
-	if err := c.tx.DropParcels(s.Self.Org, p.Pin.Pin.Root); err != nil {
+	return s.dropBatch(c.tx, p.Pin.Pin.Root)
+}
+
+// dropBatch gives up a batch of ours whose pin can have no effect any more. Its
+// messages are ready for another one.
+func (s *Service) dropBatch(tx *store.Tx, root wire.Hash) error {
+	if err := tx.DropParcels(s.Self.Org, root); err != nil {
 		return err
 	}
-	if err := c.tx.LeaveBatch(s.Self.Org, p.Pin.Pin.Root); err != nil {
+	if err := tx.LeaveBatch(s.Self.Org, root); err != nil {
 		return err
 	}
-	return c.tx.SetBatchState(s.Self.Org, p.Pin.Pin.Root, store.BatchDropped, s.now())
+	return tx.SetBatchState(s.Self.Org, root, store.BatchDropped, s.now())
 }
 
 // apply applies a pin to its audience and stores what it did.

@@ -332,7 +332,11 @@ func (s *Service) signReceipt(ctx context.Context, author wire.OrgID, audience w
 	if err != nil {
 		return nil, err
 	}
-	r.Signature, err = s.Keys.Sign(ctx, s.Self.Key, digest, "receipt")
+	here, err := s.Keys.Addresses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.Signature, err = s.Keys.Sign(ctx, s.keyNow(here), digest, "receipt")
 	return r, err
 }
 

@@ -3,7 +3,6 @@ package message
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
@@ -221,6 +220,15 @@ func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []b
 
 // confirmUnpinned confirms or rejects the messages of an unpinned batch.
 func (s *Service) confirmUnpinned(tx *store.Tx, messages []*store.Message, row *store.BatchRow) error {
+	if err := s.settle(tx, messages, row.Tx.ID); err != nil {
+		return err
+	}
+	return tx.FinishBatch(row.Org, row.Root, s.now())
+}
+
+// settle confirms messages that no order decides about, or rejects those that
+// have a reason, and tells applications.
+func (s *Service) settle(tx *store.Tx, messages []*store.Message, transaction *wire.UUID) error {
 	var events []*store.Event
 	now := s.now()
 	for _, m := range messages {
@@ -234,11 +242,8 @@ func (s *Service) confirmUnpinned(tx *store.Tx, messages []*store.Message, row *
 		}
 		for _, topic := range m.Header.Topics {
 			id := m.Header.ID
-			events = append(events, &store.Event{ID: s.NewID(), Type: typ, Namespace: s.Namespace, Reference: &id, Correlator: m.Header.CID, Tx: row.Tx.ID, Topic: topic, Created: now})
+			events = append(events, &store.Event{ID: s.NewID(), Type: typ, Namespace: s.Namespace, Reference: &id, Correlator: m.Header.CID, Tx: transaction, Topic: topic, Created: now})
 		}
-	}
-	if err := tx.FinishBatch(row.Org, row.Root, now); err != nil {
-		return fmt.Errorf("finish unpinned batch: %w", err)
 	}
 	return tx.InsertEvents(events)
 }

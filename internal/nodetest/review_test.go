@@ -41,7 +41,7 @@ func TestUnpinnedInOrder(t *testing.T) {
 			in.Header.Topics, in.Header.TxType = []string{"slow"}, ""
 		}
 		msg, err := from.Messages.Private(context.Background(), in)
-		check(t, err)
+		must(t, err)
 		to.Confirmed(msg.Header.ID)
 		if i != 3 {
 			want = append(want, msg.Header.ID)
