@@ -439,13 +439,36 @@ func (c *confirmer) ownVoid(p *store.Pin, sub *store.Submission, epoch, n uint64
 // dropBatch gives up a batch of ours whose pin can have no effect any more. Its
 // messages are ready for another one.
 func (s *Service) dropBatch(tx *store.Tx, root wire.Hash) error {
-	if err := tx.DropParcels(s.Self.Org, root); err != nil {
+	if err := s.dropParcels(tx, root, "its pin can have no effect; the messages went into another batch"); err != nil {
 		return err
 	}
 	if err := tx.LeaveBatch(s.Self.Org, root); err != nil {
 		return err
 	}
 	return tx.SetBatchState(s.Self.Org, root, store.BatchDropped, s.now())
+}
+
+// dropParcels gives up what is still to be sent of a batch of ours, and ends the
+// operations of it that are under way.
+func (s *Service) dropParcels(tx *store.Tx, root wire.Hash, reason string) error {
+	b, err := tx.BatchByRoot(s.Self.Org, root)
+	if err != nil || b == nil {
+		return err
+	}
+	ops, err := tx.OperationsOfTransaction(*b.Tx.ID)
+	if err != nil {
+		return err
+	}
+	var open []wire.UUID
+	for _, op := range ops {
+		if op.Status == opPending {
+			open = append(open, op.ID)
+		}
+	}
+	if _, err := tx.UpdateOperations(open, opFailed, nil, reason, s.now()); err != nil {
+		return err
+	}
+	return tx.DropParcels(s.Self.Org, root)
 }
 
 // apply applies a pin to its audience and stores what it did.
