@@ -28,6 +28,9 @@ const (
 	// offerEvery is how often executable transactions that are not in CometBFT's
 	// mempool are offered to it again.
 	offerEvery = time.Second
+	// spreadAfter is how long executable transactions may wait, with no block
+	// coming, before they are spread to the other validators anew.
+	spreadAfter = 2 * time.Second
 )
 
 // intake is the way of transactions into this validator, from JSON-RPC and from
@@ -148,9 +151,21 @@ func (in *intake) release() error {
 	return nil
 }
 
+// mempoolFeed is CometBFT's mempool as intake fills it.
+type mempoolFeed struct {
+	offer func(raw []byte) error // takes a transaction; must not mind repetitions
+	clear func()                 // forgets all transactions
+}
+
 // run offers executable transactions to CometBFT's mempool until ctx ends.
-// offer is called with the raw transaction; it must not mind repetitions.
-func (in *intake) run(ctx context.Context, offer func(raw []byte) error) error {
+//
+// CometBFT sends a transaction to each peer once, and a peer that is still
+// syncing throws it away. Without empty blocks nothing would ever move such a
+// transaction again: only this validator knows that there is something to
+// propose, and it may not be its turn. So where transactions wait and no block
+// comes, the mempool is cleared and filled again, which spreads them anew.
+func (in *intake) run(ctx context.Context, mempool mempoolFeed) error {
+	offer := mempool.offer
 	fresh := make(chan core.NewTxsEvent, 1024)
 	freshSub := in.pool.SubscribeTransactions(fresh, true)
 	defer freshSub.Unsubscribe()
@@ -177,6 +192,7 @@ func (in *intake) run(ctx context.Context, offer func(raw []byte) error) error {
 			in.log.Warn("mempool did not take transactions, they are offered again", "count", refused, "err", why)
 		}
 	}
+	var waiting time.Time // since when something waits and no block has come
 	for {
 		select {
 		case <-ctx.Done():
@@ -188,6 +204,7 @@ func (in *intake) run(ctx context.Context, offer func(raw []byte) error) error {
 		case event := <-fresh:
 			push(event.Txs)
 		case <-heads:
+			waiting = time.Time{}
 			if err := in.release(); err != nil {
 				return err
 			}
@@ -196,7 +213,16 @@ func (in *intake) run(ctx context.Context, offer func(raw []byte) error) error {
 				return err
 			}
 			if pending, _ := in.pool.Stats(); pending == 0 {
+				waiting = time.Time{}
 				continue
+			}
+			switch now := in.now(); {
+			case waiting.IsZero():
+				waiting = now
+			case now.Sub(waiting) >= spreadAfter:
+				in.log.Info("no block comes although transactions wait; they are sent to the other validators again")
+				mempool.clear()
+				waiting = now
 			}
 			push(in.pending())
 		}
