@@ -10,6 +10,7 @@ import (
 )
 
 func TestBasics(t *testing.T) {
+	t.Parallel()
 	net := nodetest.Network(t, 2)
 	s := serve(t, net.Members[0], nil)
 
@@ -245,6 +246,7 @@ func TestBasics(t *testing.T) {
 const absent = "00000000-0000-4000-8000-000000000000"
 
 func TestGuard(t *testing.T) {
+	t.Parallel()
 	net := nodetest.Network(t, 1)
 	s := serve(t, net.Members[0], func(d *api.Deps) {
 		d.Security = api.Security{AllowedHosts: []string{"node.example.com"}, AllowedOrigins: []string{"https://app.example.com"}}
@@ -298,6 +300,7 @@ func TestGuard(t *testing.T) {
 
 // Beyond a bound, writes are refused at once and reads still served.
 func TestOverload(t *testing.T) {
+	t.Parallel()
 	net := nodetest.Network(t, 1)
 	s := serve(t, net.Members[0], func(d *api.Deps) { d.Limits.QueuedWrites = -1 })
 	a := s.post("messages/broadcast", `{"data":[{"value":1}]}`).is(429, "FF90003")

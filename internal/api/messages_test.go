@@ -28,6 +28,7 @@ type messageJSON struct {
 }
 
 func TestMessages(t *testing.T) {
+	t.Parallel()
 	net := nodetest.Network(t, 3)
 	a, b := serve(t, net.Members[0], nil), serve(t, net.Members[1], nil)
 
@@ -178,6 +179,7 @@ func TestMessages(t *testing.T) {
 }
 
 func TestData(t *testing.T) {
+	t.Parallel()
 	net := nodetest.Network(t, 2)
 	a, b := serve(t, net.Members[0], nil), serve(t, net.Members[1], nil)
 

@@ -16,7 +16,7 @@ import (
 // owes it, since when, and what to do.
 type Blocker struct {
 	Record  uint64      `json:"record,omitempty"` // number of the pin on the ledger; none while the batch waits to be pinned
-	Author  string      `json:"author"` // DID, or the organisation's id
+	Author  string      `json:"author"`           // DID, or the organisation's id
 	Root    wire.Hash   `json:"root"`
 	Missing string      `json:"missing"`
 	Owes    []string    `json:"owes"`

@@ -28,9 +28,9 @@ const (
 	// offerEvery is how often executable transactions that are not in CometBFT's
 	// mempool are offered to it again.
 	offerEvery = time.Second
-	// spreadAfter is how long executable transactions may wait, with no block
-	// coming, before they are spread to the other validators anew.
-	spreadAfter = 2 * time.Second
+	// spreadMost bounds the growing pauses after which transactions are spread
+	// again while no block comes, in units of offerEvery.
+	spreadMost = 64
 )
 
 // intake is the way of transactions into this validator, from JSON-RPC and from
@@ -38,6 +38,11 @@ const (
 // CometBFT's mempool takes the executable ones, spreads them and starts
 // consensus. Whatever keeps one out of the mempool for a moment, the pool offers
 // it again.
+//
+// CometBFT tells each peer of a transaction once, and a peer that is still
+// catching up does not listen. With no empty blocks that can stop the chain: the
+// validators that do not know a transaction see no reason for a block. So when
+// transactions wait and no block comes, intake has them spread afresh.
 //
 // go-ethereum's pool lets an account that is not in the state yet have one
 // transaction in flight only. Here nobody needs funds, so such accounts are
@@ -48,6 +53,7 @@ type intake struct {
 	signer types.Signer
 	now    func() time.Time
 	log    *slog.Logger
+	every  time.Duration // offerEvery
 
 	mu    sync.Mutex
 	held  map[common.Address][]heldTx // per account in nonce order
@@ -66,6 +72,7 @@ func newIntake(e *engine, now func() time.Time, log *slog.Logger) *intake {
 		signer: types.LatestSigner(e.chain.Config()),
 		now:    now,
 		log:    log,
+		every:  offerEvery,
 		held:   make(map[common.Address][]heldTx),
 	}
 }
@@ -151,28 +158,17 @@ func (in *intake) release() error {
 	return nil
 }
 
-// mempoolFeed is CometBFT's mempool as intake fills it.
-type mempoolFeed struct {
-	offer func(raw []byte) error // takes a transaction; must not mind repetitions
-	clear func()                 // forgets all transactions
-}
-
-// run offers executable transactions to CometBFT's mempool until ctx ends.
-//
-// CometBFT sends a transaction to each peer once, and a peer that is still
-// syncing throws it away. Without empty blocks nothing would ever move such a
-// transaction again: only this validator knows that there is something to
-// propose, and it may not be its turn. So where transactions wait and no block
-// comes, the mempool is cleared and filled again, which spreads them anew.
-func (in *intake) run(ctx context.Context, mempool mempoolFeed) error {
-	offer := mempool.offer
+// run offers executable transactions to CometBFT's mempool until ctx ends. offer
+// is called with the raw transaction and must not mind repetitions; flush makes
+// the mempool forget all it knows, so that what is offered next is spread anew.
+func (in *intake) run(ctx context.Context, offer func(raw []byte) error, flush func()) error {
 	fresh := make(chan core.NewTxsEvent, 1024)
 	freshSub := in.pool.SubscribeTransactions(fresh, true)
 	defer freshSub.Unsubscribe()
 	heads := make(chan core.ChainHeadEvent, 16)
 	headSub := in.chain.SubscribeChainHeadEvent(heads)
 	defer headSub.Unsubscribe()
-	again := time.NewTicker(offerEvery)
+	again := time.NewTicker(in.every)
 	defer again.Stop()
 
 	push := func(txs []*types.Transaction) {
@@ -192,7 +188,11 @@ func (in *intake) run(ctx context.Context, mempool mempoolFeed) error {
 			in.log.Warn("mempool did not take transactions, they are offered again", "count", refused, "err", why)
 		}
 	}
-	var waiting time.Time // since when something waits and no block has come
+	var (
+		stalledAt common.Hash // head at the last tick, if transactions waited then
+		ticks     int         // since then without a block
+		spreadAt  = 1         // number of ticks at which to spread again; doubles
+	)
 	for {
 		select {
 		case <-ctx.Done():
@@ -204,7 +204,6 @@ func (in *intake) run(ctx context.Context, mempool mempoolFeed) error {
 		case event := <-fresh:
 			push(event.Txs)
 		case <-heads:
-			waiting = time.Time{}
 			if err := in.release(); err != nil {
 				return err
 			}
@@ -213,16 +212,14 @@ func (in *intake) run(ctx context.Context, mempool mempoolFeed) error {
 				return err
 			}
 			if pending, _ := in.pool.Stats(); pending == 0 {
-				waiting = time.Time{}
+				stalledAt = common.Hash{}
 				continue
 			}
-			switch now := in.now(); {
-			case waiting.IsZero():
-				waiting = now
-			case now.Sub(waiting) >= spreadAfter:
-				in.log.Info("no block comes although transactions wait; they are sent to the other validators again")
-				mempool.clear()
-				waiting = now
+			if head := in.chain.CurrentBlock().Hash(); head != stalledAt {
+				stalledAt, ticks, spreadAt = head, 0, 1
+			} else if ticks++; ticks >= spreadAt {
+				ticks, spreadAt = 0, min(2*spreadAt, spreadMost)
+				flush()
 			}
 			push(in.pending())
 		}

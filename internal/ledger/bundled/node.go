@@ -128,13 +128,13 @@ func Run(ctx context.Context, cfg Config, ready func(Info)) (err error) {
 	}
 	feed := make(chan error, 1)
 	go func() {
-		feed <- intake.run(ctx, mempoolFeed{clear: comet.Mempool().Flush, offer: func(raw []byte) error {
+		feed <- intake.run(ctx, func(raw []byte) error {
 			err := comet.Mempool().CheckTx(raw, nil, mempool.TxInfo{})
 			if errors.Is(err, mempool.ErrTxInCache) {
 				return nil
 			}
 			return err
-		}})
+		}, comet.Mempool().Flush)
 	}()
 	if ready != nil {
 		ready(Info{
