@@ -332,9 +332,18 @@ func (m *machine) catchUp() error {
 // secret takes in a new epoch secret: of an audience that this node is invited
 // to, or of an epoch that a machine is stalled at.
 func (c *confirmer) secret(audience wire.Hash) error {
-	if m := c.machines[audience]; m != nil && !m.Stalled() {
+	m := c.machines[audience]
+	if m != nil && !m.Stalled() {
 		return nil
-	} else if m != nil {
+	}
+	current, err := c.tx.CurrentEpoch(audience)
+	if err != nil {
+		return err
+	}
+	// This organisation was left out of an epoch and joined again with the next:
+	// it goes on from there, without what was pinned between.
+	again := m != nil && current != nil && current.Epoch > m.Epoch().Epoch
+	if m != nil && !again {
 		hash, err := m.Epoch().Hash()
 		if err != nil {
 			return err
@@ -351,6 +360,7 @@ func (c *confirmer) secret(audience wire.Hash) error {
 	if err != nil || a == nil {
 		return err
 	}
+	delete(c.machines, audience)
 	c.out.wakeBatch = true
 	if err := c.restore(a); err != nil {
 		return err

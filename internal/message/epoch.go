@@ -397,8 +397,13 @@ func (s *Service) receiveActivated(ctx context.Context, from wire.OrgID, body []
 		if err != nil {
 			return err
 		}
-		if len(activated(epochs)) > 0 {
-			return nil // a member of an earlier epoch reads the ledger, and believes nobody
+		// A member of an earlier epoch reads the ledger, and believes nobody;
+		// unless the epoch before this one was without it, so that it cannot read.
+		if active := activated(epochs); len(active) > 0 {
+			last := &active[len(active)-1]
+			if last.Secret != nil || last.Definition.Has(s.Self.Org) || e.Definition.Previous != last.Hash {
+				return nil
+			}
 		}
 		number := int64(a.Pin)
 		e.Activated = &number
