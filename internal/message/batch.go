@@ -3,6 +3,7 @@ package message
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -32,7 +33,7 @@ func (s *Service) BatchStep(ctx context.Context) (more bool, err error) {
 		if inFlight, err = tx.InFlight(); err != nil {
 			return err
 		}
-		ready, err = tx.ReadyMessages(readyPage)
+		ready, err = tx.ReadyMessages(full(inFlight), readyPage)
 		return err
 	})
 	if err != nil || len(ready) == 0 {
@@ -43,40 +44,53 @@ func (s *Service) BatchStep(ctx context.Context) (more bool, err error) {
 		key      string
 		unpinned bool
 	}
-	var order []lane
-	lanes := map[lane][]*store.Message{}
+	var lanes []lane
+	waiting := map[lane][]*store.Message{}
 	for _, m := range ready {
 		l := lane{m.Audience, m.Header.Key, m.Header.TxType == TxUnpinned}
-		if lanes[l] == nil {
-			order = append(order, l)
+		if waiting[l] == nil {
+			lanes = append(lanes, l)
 		}
-		lanes[l] = append(lanes[l], m)
+		waiting[l] = append(waiting[l], m)
 	}
-	progress := false
-	for _, l := range order {
-		if !l.unpinned && inFlight[l.audience] >= maxInFlight {
-			continue
+	var failed []error // of one audience does not keep the others from going on
+	for _, l := range lanes {
+		for rest := waiting[l]; len(rest) > 0 && (l.unpinned || inFlight[l.audience] < maxInFlight); inFlight[l.audience]++ {
+			n, err := s.sealBatch(ctx, l.audience, l.unpinned, rest)
+			if err != nil {
+				failed = append(failed, fmt.Errorf("seal a batch for audience %s: %w", l.audience.Short(), err))
+			}
+			if n == 0 {
+				break // its secret is not here yet
+			}
+			rest = rest[n:]
+			more = true
 		}
-		sealed, err := s.sealBatch(ctx, l.audience, l.unpinned, lanes[l])
-		if err != nil {
-			return false, fmt.Errorf("seal a batch for audience %s: %w", l.audience.Short(), err)
-		}
-		progress = progress || sealed
 	}
-	return progress, nil
+	return more && len(ready) == readyPage, errors.Join(failed...)
 }
 
-// sealBatch makes one batch of the first messages that fit. False if the
-// audience's secret is not known yet, so that nothing can be sealed.
-func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bool, messages []*store.Message) (bool, error) {
+// full are the audiences that have as many batches under way as they may.
+func full(inFlight map[wire.Hash]int) (audiences []wire.Hash) {
+	for a, n := range inFlight {
+		if n >= maxInFlight {
+			audiences = append(audiences, a)
+		}
+	}
+	return audiences
+}
+
+// sealBatch makes one batch of the first messages that fit and returns how many
+// they are; none if the audience's secret is not known yet.
+func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bool, messages []*store.Message) (n int, err error) {
 	var epoch *store.Epoch
 	var sources []source
 	var defs map[wire.Hash][]byte
-	err := s.DB.Read(ctx, func(tx *store.Tx) (err error) {
+	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
 		if epoch, err = tx.CurrentEpoch(audience); err != nil || epoch == nil || epoch.Secret == nil {
 			return err
 		}
-		if sources, err = loadSources(tx, messages); err != nil {
+		if sources, err = loadSources(tx, messages[:min(len(messages), maxBatchMessages)]); err != nil {
 			return err
 		}
 		sources = fitting(sources, epoch.Secret.Keys())
@@ -84,32 +98,35 @@ func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bo
 		return err
 	})
 	if err != nil || epoch == nil || epoch.Secret == nil {
-		return false, err
+		return 0, err
 	}
 	b, err := s.assemble(epoch, sources, defs)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	root, err := b.Root()
+	leaves, err := b.CheckedLeaves()
 	if err != nil {
-		return false, err
+		return 0, fmt.Errorf("our own batch does not pass the receiver's checks: %w", err)
 	}
-	if err := b.Check(); err != nil {
-		return false, fmt.Errorf("our own batch does not pass the receiver's checks: %w", err)
-	}
+	root := wire.MerkleRoot(leaves)
 	plain, err := b.Encode()
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	sealed, err := epoch.Secret.Keys().SealPayload(s.Self.Org, root, plain)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	env := wire.Envelope{Author: s.Self.Org, Audience: audience, Epoch: epoch.Epoch, Root: root, Sealed: sealed}
 	if unpinned {
-		return true, s.commitUnpinned(ctx, env, b, sources, epoch)
+		err = s.commitUnpinned(ctx, env, b, sources, epoch)
+	} else {
+		err = s.commitBatch(ctx, env, b, sources, epoch)
 	}
-	return true, s.commitBatch(ctx, env, b, sources, epoch)
+	if err != nil {
+		return 0, err
+	}
+	return len(sources), nil
 }
 
 // source is a message with what a batch needs of it.
@@ -153,7 +170,7 @@ func fitting(all []source, keys wire.Keys) []source {
 			large = large || d.Blob != nil && d.Blob.Size > largeBlob
 		}
 		size += 300
-		if i > 0 && (i == maxBatchMessages || size > maxBatchBytes || len(contexts) > maxBatchContexts || large) {
+		if i > 0 && (size > maxBatchBytes || len(contexts) > maxBatchContexts || large) {
 			return all[:i]
 		}
 		if large {
@@ -254,9 +271,6 @@ func (s *Service) batchRow(env wire.Envelope, b *wire.Batch, stored []byte) (*st
 	}
 	for i := range b.Data {
 		manifest.Data = append(manifest.Data, ref{ID: b.Data[i].ID})
-		if blob := b.Data[i].Blob; blob != nil && blob.Size > largeBlob {
-			row.Alone = true
-		}
 	}
 	var err error
 	row.Manifest, err = json.Marshal(manifest)

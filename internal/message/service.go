@@ -154,3 +154,11 @@ func (s *Service) wakePeers(orgs []wire.OrgID) {
 		s.peer(o).Wake.Set()
 	}
 }
+
+func (s *Service) wakeAllPeers() {
+	s.peersMu.Lock()
+	defer s.peersMu.Unlock()
+	for _, p := range s.peers {
+		p.Wake.Set()
+	}
+}

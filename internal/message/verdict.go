@@ -60,6 +60,11 @@ func (w *writer) verdict(v order.Verdict) error {
 	if !v.EntryDone {
 		return tx.SetEntry(v.Number, row)
 	}
+	if v.Kind == order.SkippedEntry && v.Author == w.m.c.s.Self.Org {
+		if err := tx.DropParcels(v.Author, v.Root); err != nil { // nobody needs it any more
+			return err
+		}
+	}
 	if b != nil {
 		delete(w.m.batches, id)
 		if err := tx.FinishBatch(v.Author, v.Root, w.m.c.s.now()); err != nil {
@@ -72,6 +77,7 @@ func (w *writer) verdict(v order.Verdict) error {
 	if v.Row.Live() {
 		return tx.SetEntry(v.Number, row)
 	}
+	delete(w.m.c.open, id)
 	return tx.ClosePin(v.Number, v.Reason, row)
 }
 

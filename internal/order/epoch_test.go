@@ -25,6 +25,7 @@ func TestActivationNeeds(t *testing.T) {
 		"all in order":          {func(s *setup) {}, ""},
 		"c receipts":            {func(s *setup) { s.holders = s.holders[:1] }, "receipts by the other members"},
 		"distinct receipts":     {func(s *setup) { s.holders = []*member{s.b, s.b} }, "receipts by the other members"},
+		"others' receipts":      {func(s *setup) { s.holders = []*member{s.a, s.b} }, "receipts by the other members"},
 		"members' receipts":     {func(s *setup) { s.holders = []*member{s.b, s.outsider} }, "receipts by the other members"},
 		"the next epoch":        {func(s *setup) { s.mutate = func(d *wire.EpochDefinition) { d.Epoch = 3 } }, "epoch is 3"},
 		"the current before it": {func(s *setup) { s.mutate = func(d *wire.EpochDefinition) { d.Previous = s.w.hash() } }, "previous"},
@@ -197,10 +198,31 @@ func TestStalledMachineGoesOnWithWhatItHasAndNeverOvertakes(t *testing.T) {
 		t.Fatalf("blockers %+v, want the missing secret", bs)
 	}
 	n.unlock()
+	n.expectVerdicts(t, n.judge()) // not before the pins that follow are applied
 	n.applyAll()
+	n.expectVerdicts(t, n.judge())
 	w.next(testGrace)
 	n.head()
 	n.expectVerdicts(t, n.judge(), fmt.Sprintf("%d/-1 skipped", early.Number))
+}
+
+func TestUnlockedMachineJudgesWhatItHeldBack(t *testing.T) {
+	w := newGroup(t, 2, 2, wire.ChangePolicy{})
+	a, b := w.members[0], w.members[1]
+	n := w.node()
+	p := w.pin(a, create(w), msg("a"))
+	n.apply(p)
+	def, secret := w.propose(a, w.orgs(2))
+	n.apply(w.pin(a, w.activation(def, b)))
+	w.next(testAfter)
+	n.head()
+	n.payload(idOf(p))
+	n.receive(w.receipt(b, idOf(p), 1))
+	n.expectVerdicts(t, n.judge())
+	w.adopt(def, secret)
+	n.unlock()
+	n.head()
+	n.expectVerdicts(t, n.judge(), fmt.Sprintf("%d/0 confirmed", p.Number))
 }
 
 func TestLeavingTheNetworkEndsGroupRights(t *testing.T) {
@@ -222,6 +244,11 @@ func TestMemberThatLeftTheGroupCountsAsGone(t *testing.T) {
 	p := w.pin(a, nil, msg("a")) // v = 3, s = 2
 	n.apply(p)
 	n.vote(idOf(p), false, b)
+	n.wantDue(t, idOf(p), -1)
+	same, secret := w.propose(a, w.orgs(4))
+	n.apply(w.pin(a, w.activation(same, b, c)))
+	w.adopt(same, secret)
+	n.unlock()
 	n.wantDue(t, idOf(p), -1)
 	def, secret := w.propose(a, w.orgs(3))
 	out := n.apply(w.pin(a, w.activation(def, b, c)))

@@ -206,7 +206,7 @@ type Audience struct {
 
 	through wire.Position
 	now     int64  // consensus time of through
-	head    uint64 // final block that was told last; 0 after New and Restore
+	head    uint64 // final block that was told last; 0 after New, Restore and a stall
 	headAt  int64
 
 	entries  map[wire.Entry]*entry // live ones
@@ -391,7 +391,6 @@ func (a *Audience) drain() (out Effects) {
 func (a *Audience) advance(to wire.Position, at int64) {
 	if len(a.voted) > 0 {
 		for _, d := range a.net.Departures(a.through, to) {
-			a.takeEffect(d.Time.UnixNano())
 			a.recount(d.Position, d.Time.UnixNano())
 		}
 	}

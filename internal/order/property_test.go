@@ -180,7 +180,7 @@ func (h *history) complete(n *node) {
 func (h *history) live(t *rapid.T, n *node) {
 	at := 0
 	for at < len(h.pins) {
-		switch rapid.IntRange(0, 5).Draw(t, "step") {
+		switch rapid.IntRange(0, 6).Draw(t, "step") {
 		case 0, 1:
 			page := rapid.IntRange(1, 5).Draw(t, "page")
 			for ; page > 0 && at < len(h.pins) && !n.a.Stalled(); page-- {
@@ -202,6 +202,8 @@ func (h *history) live(t *rapid.T, n *node) {
 		case 4:
 			n.restart()
 		case 5:
+			n.restartFromRows()
+		case 6:
 			if n.a.Stalled() {
 				n.unlock()
 			}

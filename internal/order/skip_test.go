@@ -78,6 +78,29 @@ func TestRestoredVotesNeedMuchLongerGrace(t *testing.T) {
 	n.wantDue(t, idOf(p), testGrace)
 }
 
+func TestRestoredVoteOfTheSameOrganisationBecomesAFullOne(t *testing.T) {
+	w := newNetwork(t, 2)
+	n := w.node()
+	p := w.pin(w.members[0], nil, msg("a"))
+	n.apply(p)
+	n.vote(idOf(p), true, w.members[1])
+	n.wantDue(t, idOf(p), 100*testGrace)
+	n.vote(idOf(p), false, w.members[1])
+	n.wantDue(t, idOf(p), testGrace)
+}
+
+// Those who left count as votes at once only beside a vote that is sure.
+func TestRestoredVoteIsNotTheOneThatRemovedMembersNeed(t *testing.T) {
+	w := newNetwork(t, 4) // v = 3, s = 2
+	n := w.node()
+	p := w.pin(w.members[0], nil, msg("a"))
+	n.apply(p)
+	w.setActive(w.members[1], false)
+	w.setActive(w.members[2], false)
+	n.vote(idOf(p), true, w.members[3])
+	n.wantDue(t, idOf(p), 100*testGrace)
+}
+
 func TestPinnedCertificatePreventsSkip(t *testing.T) {
 	for name, c := range map[string]struct {
 		after   time.Duration
@@ -289,6 +312,38 @@ func TestSkipOverrulesAConfirmation(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestSkipOverrulesARejection(t *testing.T) {
+	w := newNetwork(t, 2)
+	n := w.node()
+	p := w.pin(w.members[0], nil, msg("a"))
+	id := idOf(p)
+	w.payloads[id] = Payload{Reject: "no batch"}
+	n.apply(p)
+	n.receive(w.receipt(w.members[1], id, 1))
+	n.payload(id)
+	n.head()
+	n.expectVerdicts(t, n.judge(), fmt.Sprintf("%d/-1 rejected", p.Number))
+	w.next(time.Second)
+	n.vote(id, false, w.members[1])
+	w.next(testGrace)
+	n.head()
+	if got := n.judge(); len(got) != 1 || !got[0].Overruled {
+		t.Fatalf("verdicts %+v, want one that overrules", got)
+	}
+}
+
+func TestDueSkipOutlivesARestart(t *testing.T) {
+	w := newNetwork(t, 2)
+	n := w.node()
+	p := w.pin(w.members[0], nil, msg("a"))
+	n.apply(p)
+	n.vote(idOf(p), false, w.members[1])
+	w.next(testGrace)
+	n.head()
+	n.restart() // before the verdict was pulled, and at the same head
+	n.expectVerdicts(t, n.judge(), fmt.Sprintf("%d/-1 skipped", p.Number))
 }
 
 func TestPinnedCertificateEndsContestOfAConfirmation(t *testing.T) {

@@ -86,10 +86,14 @@ func (a *Audience) Windows() []Window {
 
 // Unlock gives the keys of the current epoch. They must be those to which the
 // definition commits. A machine that was stalled can apply pins again, from
-// Through on.
+// Through on; until the next Final nothing is judged, because those pins may
+// hold votes.
 func (a *Audience) Unlock(keys wire.Keys) (Tags, error) {
 	if err := a.current().CheckKeys(keys); err != nil {
 		return Tags{}, err
+	}
+	if a.Stalled() {
+		a.head, a.headAt = 0, 0
 	}
 	a.keys = &keys
 	for _, r := range a.held {

@@ -2,6 +2,7 @@ package order
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -367,6 +368,8 @@ type node struct {
 	contested []wire.Entry
 	final     uint64
 	finalAt   time.Time
+	paid      []wire.Entry   // payloads that arrived
+	received  []wire.Receipt // receipts that arrived
 }
 
 // node is a member that has read the network's records to their end.
@@ -466,12 +469,18 @@ func (n *node) head() {
 
 func (n *node) payload(id wire.Entry) {
 	n.w.t.Helper()
+	if !slices.Contains(n.paid, id) {
+		n.paid = append(n.paid, id)
+	}
 	if err := n.a.Payload(id.Author, id.Root, n.w.payloads[id]); err != nil {
 		n.w.t.Fatalf("payload: %v", err)
 	}
 }
 
 func (n *node) receive(r wire.Receipt) Outcome {
+	if !slices.Contains(n.received, r) {
+		n.received = append(n.received, r)
+	}
 	out := n.a.Receipt(r)
 	n.incidents = append(n.incidents, out.Incidents...)
 	return out
@@ -497,11 +506,9 @@ func (n *node) judge() []Verdict {
 	}
 }
 
-// restart drops the machine and restores it from its encoded state, or from
-// the stored rows with payloads and receipts given again.
+// restart drops the machine and restores it from its encoded state.
 func (n *node) restart() {
 	n.w.t.Helper()
-	stalled := n.a.Stalled()
 	b, err := wire.Marshal(n.a.State())
 	if err != nil {
 		n.w.t.Fatalf("encode state: %v", err)
@@ -510,9 +517,41 @@ func (n *node) restart() {
 	if err := wire.Unmarshal(b, &s); err != nil {
 		n.w.t.Fatalf("decode state: %v", err)
 	}
-	if n.a, err = Restore(s, n.w, n); err != nil {
+	n.restore(s)
+}
+
+// restartFromRows restores with the entries as the caller has stored them from
+// what Apply, Final and Next returned, and gives what had arrived again.
+func (n *node) restartFromRows() {
+	n.w.t.Helper()
+	s := n.a.State()
+	s.Entries = nil
+	for _, row := range n.rows {
+		if row.Live() {
+			row.Payload, row.Receipts = nil, nil
+			s.Entries = append(s.Entries, row)
+		}
+	}
+	slices.SortFunc(s.Entries, func(x, y Entry) int { return int(x.Number) - int(y.Number) })
+	n.restore(s)
+	for _, id := range n.paid {
+		if err := n.a.Payload(id.Author, id.Root, n.w.payloads[id]); err != nil && !errors.Is(err, ErrNotOpen) {
+			n.w.t.Fatalf("payload: %v", err)
+		}
+	}
+	for _, r := range n.received {
+		n.a.Receipt(r)
+	}
+}
+
+func (n *node) restore(s State) {
+	n.w.t.Helper()
+	stalled := n.a.Stalled()
+	a, err := Restore(s, n.w, n)
+	if err != nil {
 		n.w.t.Fatalf("restore: %v", err)
 	}
+	n.a = a
 	clear(n.tags)
 	if !stalled {
 		n.unlock()

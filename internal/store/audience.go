@@ -153,17 +153,19 @@ func (tx *Tx) Windows(audience wire.Hash) ([]Window, error) {
 	}, `SELECT epoch, signer, high, used FROM windows WHERE audience = $1`, audience)
 }
 
-// TakeNumbers reserves count consecutive pin numbers of one of our keys and
-// returns the first. It never goes below what the ledger has shown, so that a
-// restored database does not use a number twice.
-func (tx *Tx) TakeNumbers(audience wire.Hash, epoch uint64, key wire.Address, count int) (uint64, error) {
+// NextNumber is the next pin number of one of our keys. It is never below what
+// the ledger has shown, so that a restored database does not use a number twice.
+func (tx *Tx) NextNumber(audience wire.Hash, epoch uint64, key wire.Address) (uint64, error) {
 	var next, high int64
-	if err := tx.QueryRow(`SELECT COALESCE((SELECT next FROM counters WHERE audience = $1 AND epoch = $2 AND signer = $3), 1),
-		COALESCE((SELECT high FROM windows WHERE audience = $1 AND epoch = $2 AND signer = $3), 0)`, audience, int64(epoch), key).Scan(&next, &high); err != nil {
-		return 0, err
-	}
-	next = max(next, high+1)
+	err := tx.QueryRow(`SELECT COALESCE((SELECT next FROM counters WHERE audience = $1 AND epoch = $2 AND signer = $3), 1),
+		COALESCE((SELECT high FROM windows WHERE audience = $1 AND epoch = $2 AND signer = $3), 0)`, audience, int64(epoch), key).Scan(&next, &high)
+	return uint64(max(next, high+1)), err
+}
+
+// TakeNumber uses up a pin number of one of our keys, and all below it.
+func (tx *Tx) TakeNumber(audience wire.Hash, epoch uint64, key wire.Address, n uint64) error {
 	_, err := tx.Exec(`INSERT INTO counters (audience, epoch, signer, next) VALUES ($1,$2,$3,$4)
-		ON CONFLICT (audience, epoch, signer) DO UPDATE SET next = excluded.next`, audience, int64(epoch), key, next+int64(count))
-	return uint64(next), err
+		ON CONFLICT (audience, epoch, signer) DO UPDATE SET
+		next = CASE WHEN excluded.next > counters.next THEN excluded.next ELSE counters.next END`, audience, int64(epoch), key, int64(n)+1)
+	return err
 }

@@ -139,9 +139,16 @@ func (tx *Tx) MessagesOfBatch(root wire.Hash, org wire.OrgID) ([]*Message, error
 	return queryAll(tx, scanMessagePtr, selectMessages+` WHERE root = $1 AND org = $2 ORDER BY idx`, root, org)
 }
 
-// ReadyMessages returns the oldest messages that wait to be put in a batch.
-func (tx *Tx) ReadyMessages(limit int) ([]*Message, error) {
-	return queryAll(tx, scanMessagePtr, selectMessages+` WHERE state = 'ready' ORDER BY seq LIMIT $1`, limit)
+// ReadyMessages returns the oldest messages that wait to be put in a batch,
+// those of some audiences excepted.
+func (tx *Tx) ReadyMessages(except []wire.Hash, limit int) ([]*Message, error) {
+	args := []any{limit}
+	where := ` WHERE state = 'ready'`
+	for i, a := range except {
+		where += fmt.Sprintf(` AND audience <> $%d`, i+2)
+		args = append(args, a)
+	}
+	return queryAll(tx, scanMessagePtr, selectMessages+where+` ORDER BY seq LIMIT $1`, args...)
 }
 
 // MessageUpdate says what SetMessages changes: what is nil or empty stays.

@@ -21,7 +21,7 @@ func TestCommonPagesDoNotSort(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for _, query := range []string{"", "sort=created", "sort=-created", "sort=-sequence", "type=broadcast", "author=!x", "created=>=1700000000&sort=-created"} {
+		for _, query := range []string{"", "sort=created", "sort=-created", "sort=-sequence", "type=broadcast", "author=!x", "group=" + string(hexOf(3)), "created=>=1700000000&sort=-created"} {
 			checkPlan(t, db, store.Messages, query)
 		}
 		for _, query := range []string{"", "type=message_confirmed", "sequence=>100", "sort=created", "type=a&type=b"} {

@@ -93,7 +93,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 		if _, err := tx.MessageByID("other", full.Header.ID); !errors.Is(err, store.ErrNoRows) {
 			t.Errorf("in another namespace: %v", err)
 		}
-		ready, err := tx.ReadyMessages(120)
+		ready, err := tx.ReadyMessages(nil, 120)
 		if err != nil || len(ready) != 120 || ready[100].Seq != list[101].Seq {
 			t.Errorf("%d ready messages, %v", len(ready), err)
 		}

@@ -32,15 +32,23 @@ type testChain struct {
 	stack *node.Node
 	eth   *eth.Ethereum
 	api   *catalyst.ConsensusAPI
-	lag   uint64 // blocks from the head down to the final one
+	chainOptions
 
 	mu sync.Mutex // one block at a time
 }
 
 type chainOptions struct {
-	fees bool   // a base fee; else gas is free
-	lag  uint64 // of finality
-	auto bool   // a block as soon as a transaction waits
+	priced bool   // a base fee; else gas is free
+	lag    uint64 // blocks from the head down to the final one
+	auto   bool   // a block as soon as a transaction waits
+	clock  bool   // parley_blockTime, as the bundled ledger has it
+}
+
+// clock serves parley_blockTime: an eighth of a second per block.
+type clock struct{}
+
+func (clock) BlockTime(number rpc.BlockNumber) hexutil.Uint64 {
+	return hexutil.Uint64(max(number, 0)) * 125e6
 }
 
 func newTestChain(t testing.TB, o chainOptions, funded ...wire.Address) *testChain {
@@ -51,21 +59,21 @@ func newTestChain(t testing.TB, o chainOptions, funded ...wire.Address) *testCha
 	alloc := core.SystemContractAllocs()
 	for _, a := range funded {
 		balance := big.NewInt(1) // a wholly unknown account may have only one transaction waiting
-		if o.fees {
+		if o.priced {
 			balance.Lsh(balance, 90)
 		}
 		alloc[common.Address(a)] = types.Account{Balance: balance}
 	}
 	genesis := &core.Genesis{Config: &cc, GasLimit: 2_000_000_000, BaseFee: new(big.Int), Difficulty: new(big.Int), Alloc: alloc}
-	if o.fees {
+	if o.priced {
 		genesis.BaseFee = big.NewInt(params.InitialBaseFee)
 	}
 
 	nc := node.DefaultConfig
 	nc.Name, nc.DataDir = "geth", ""
 	nc.P2P = p2p.Config{NoDiscovery: true}
-	nc.HTTPHost, nc.HTTPPort, nc.HTTPModules = "127.0.0.1", 0, []string{"eth"}
-	nc.WSHost, nc.WSPort, nc.WSModules = "127.0.0.1", 0, []string{"eth"}
+	nc.HTTPHost, nc.HTTPPort, nc.HTTPModules = "127.0.0.1", 0, []string{"eth", "parley"}
+	nc.WSHost, nc.WSPort, nc.WSModules = "127.0.0.1", 0, []string{"eth", "parley"}
 	nc.AuthAddr, nc.AuthPort, nc.IPCPath = "127.0.0.1", 0, ""
 	ec := ethconfig.Defaults
 	ec.Genesis, ec.NetworkId, ec.SyncMode = genesis, testChainID, ethconfig.FullSync
@@ -73,7 +81,7 @@ func newTestChain(t testing.TB, o chainOptions, funded ...wire.Address) *testCha
 	ec.DatabaseCache, ec.TrieCleanCache, ec.TrieDirtyCache, ec.SnapshotCache = 8, 8, 8, 8
 	ec.TxPool.NoLocals, ec.TxPool.Journal = true, ""
 	ec.Miner.GasCeil = genesis.GasLimit
-	c := &testChain{t: t, lag: o.lag}
+	c := &testChain{t: t, chainOptions: o}
 	var err error
 	check := func() {
 		t.Helper()
@@ -86,6 +94,9 @@ func newTestChain(t testing.TB, o chainOptions, funded ...wire.Address) *testCha
 	c.eth, err = eth.New(c.stack, &ec)
 	check()
 	c.stack.RegisterAPIs([]rpc.API{{Namespace: "eth", Service: filters.NewFilterAPI(filters.NewFilterSystem(c.eth.APIBackend, filters.Config{}))}})
+	if o.clock {
+		c.stack.RegisterAPIs([]rpc.API{{Namespace: "parley", Service: clock{}}})
+	}
 	err = c.stack.Start()
 	check()
 	t.Cleanup(func() {
@@ -93,7 +104,7 @@ func newTestChain(t testing.TB, o chainOptions, funded ...wire.Address) *testCha
 			t.Error(err)
 		}
 	})
-	if !o.fees {
+	if !o.priced {
 		c.eth.TxPool().SetGasTip(new(big.Int))
 		err = c.eth.Miner().SetGasTip(new(big.Int))
 		check()
@@ -108,6 +119,27 @@ func newTestChain(t testing.TB, o chainOptions, funded ...wire.Address) *testCha
 
 func (c *testChain) http() string { return c.stack.HTTPEndpoint() }
 func (c *testChain) ws() string   { return c.stack.WSEndpoint() }
+
+// fees suit the chain.
+func (c *testChain) fees() Fees {
+	if c.priced {
+		return FeesAuto
+	}
+	return FeesZero
+}
+
+// waiting reports whether a transaction could be mined.
+func (c *testChain) waiting() bool {
+	pending, _ := c.eth.TxPool().Stats()
+	return pending > 0
+}
+
+// settle mines what waits and makes it final.
+func (c *testChain) settle() {
+	for range c.lag + 1 {
+		c.mine()
+	}
+}
 
 // mineOnDemand makes blocks until the test ends.
 func (c *testChain) mineOnDemand() {

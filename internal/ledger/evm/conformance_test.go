@@ -64,30 +64,43 @@ func open(t testing.TB, cfg Config) *Ledger {
 
 var testEpoch1 = wire.Hash{0xe1}
 
-// deploy founds a network of parties; c makes blocks by itself, or by move.
-func deploy(t testing.TB, c *testChain, fees Fees, move func(), founders ...party) Deployed {
+// deploy founds a network of parties.
+func deploy(t testing.TB, c *testChain, founders ...party) Deployed {
 	t.Helper()
-	l := open(t, Config{URLs: []string{c.http()}, ChainID: testChainID, Keys: founders[0].keys, Fees: fees})
-	f := Founding{Params: ledger.DefaultParams, Epoch1: testEpoch1}
+	return deployWith(t, c, ledger.DefaultParams, founders...)
+}
+
+func deployWith(t testing.TB, c *testChain, params ledger.Params, founders ...party) Deployed {
+	t.Helper()
+	l := open(t, Config{URLs: []string{c.http()}, ChainID: testChainID, Keys: founders[0].keys, Fees: c.fees()})
+	f := Founding{Params: params, Epoch1: testEpoch1}
 	for _, p := range founders {
 		f.Members = append(f.Members, ledger.MemberAdmitted{Org: p.org, Key: p.key})
 	}
-	s, err := l.State(t.Context(), &founders[0].key)
-	if err != nil {
-		t.Fatal(err)
+	type result struct {
+		Deployed
+		error
 	}
-	tx, address, err := l.SignDeploy(t.Context(), founders[0].key, s.Nonce, f)
-	if err != nil {
-		t.Fatal(err)
+	done := make(chan result, 1)
+	go func() {
+		d, err := l.Deploy(t.Context(), founders[0].key, f)
+		done <- result{d, err}
+	}()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case r := <-done:
+			if r.error != nil {
+				t.Fatal(r.error)
+			}
+			return r.Deployed
+		case <-tick.C:
+			if !c.auto && c.waiting() {
+				c.settle()
+			}
+		}
 	}
-	if err := l.Send(t.Context(), tx); err != nil {
-		t.Fatal(err)
-	}
-	move()
-	if err := l.wait(t.Context(), tx); err != nil {
-		t.Fatal(err)
-	}
-	return Deployed{Contract: address, TxHash: tx.Hash}
 }
 
 func member(l ledger.Ledger, p party) ledgertest.Member {
@@ -105,33 +118,24 @@ func TestConformance(t *testing.T) {
 // TestConformanceLaggingFinality: fees, blocks that become final two blocks
 // later, and polling, as on a public chain.
 func TestConformanceLaggingFinality(t *testing.T) {
-	conformance(t, chainOptions{fees: true, lag: 2}, func(*testChain, *Config) {})
+	conformance(t, chainOptions{priced: true, lag: 2}, func(*testChain, *Config) {})
 }
 
+// conformance runs the suite on one chain, with a fresh contract for each case.
 func conformance(t *testing.T, o chainOptions, configure func(*testChain, *Config)) {
+	ps, funded := parties(t, 4)
+	c := newTestChain(t, o, funded...)
 	ledgertest.Run(t, func(t *testing.T) ledgertest.Harness {
-		ps, funded := parties(t, 4)
-		c := newTestChain(t, o, funded...)
-		move := func() {}
 		h := ledgertest.Harness{ChainID: testChainID, Params: ledger.DefaultParams, Epoch1: testEpoch1}
 		if !o.auto {
-			move = func() {
-				for range o.lag + 1 {
-					c.mine()
-				}
-			}
-			h.Move = move
+			h.Move = c.settle
 		}
-		fees := FeesAuto
-		if !o.fees {
-			fees = FeesZero
-		}
-		d := deploy(t, c, fees, move, ps[:3]...)
+		d := deploy(t, c, ps[:3]...)
 		h.Contract = d.Contract
 		cuts := make([]*proxy, len(ps))
 		for i, p := range ps {
 			cuts[i] = newProxy(t, c.http())
-			cfg := Config{URLs: []string{cuts[i].url()}, Contract: d.Contract, ChainID: testChainID, Keys: p.keys}
+			cfg := Config{URLs: []string{cuts[i].url()}, Contract: d.Contract, FromBlock: d.Block, ChainID: testChainID, Keys: p.keys}
 			configure(c, &cfg)
 			m := member(open(t, cfg), p)
 			if i == 3 {

@@ -42,7 +42,7 @@ func (p *proxy) set(down bool) {
 	p.down = down
 }
 
-// lie changes results from now on.
+// lie changes results from now on; nil makes the answer an error.
 func (p *proxy) lie(change func(method string, params []json.RawMessage, result json.RawMessage) json.RawMessage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -121,7 +121,10 @@ func rewrite(single bool, requests []rpcRequest, answer []byte, change func(stri
 	for _, a := range answers {
 		for _, q := range requests {
 			if bytes.Equal(q.ID, a["id"]) && a["result"] != nil {
-				a["result"] = change(q.Method, q.Params, a["result"])
+				if a["result"] = change(q.Method, q.Params, a["result"]); a["result"] == nil {
+					delete(a, "result")
+					a["error"] = json.RawMessage(`{"code":-32005,"message":"limit exceeded"}`)
+				}
 			}
 		}
 	}

@@ -1,0 +1,170 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/parley-node/parley/internal/blob"
+	"github.com/parley-node/parley/internal/event"
+	"github.com/parley-node/parley/internal/identity"
+	"github.com/parley-node/parley/internal/message"
+	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/wire"
+)
+
+// Deps is what the API stands on. All fields without another remark are needed.
+type Deps struct {
+	Namespace   string // local name of the namespace that is served
+	NetworkName string // its name on the network; Namespace if empty
+	Description string
+	Created     store.Time // of the namespace
+	Version     string     // of the program
+
+	DB            *store.DB
+	Messages      *message.Service
+	Network       *identity.Network
+	Log           *event.Log
+	Subscriptions *event.Subscriptions
+	WebSockets    *event.WebSockets
+	Blobs         blob.Store
+
+	// Verify reads a record of the network contract from the chain again and
+	// checks it against the stored one. Nil if this node cannot: then asking is
+	// answered with 501.
+	Verify func(ctx context.Context, number uint64) (*Inclusion, error)
+
+	// Connection tells how the node and its ledger are connected; nil if the
+	// ledger needs no connection.
+	Connection func() Connection
+
+	// ClaimOrg and ClaimNode announce this member's organisation and node to the
+	// network, which the node does by itself when they are missing.
+	ClaimOrg, ClaimNode func(ctx context.Context) (*store.Message, error)
+
+	Security Security
+	Limits   Limits
+	Logger   *slog.Logger // nil means none
+	Now      func() time.Time
+	NewID    func() wire.UUID
+}
+
+// Security says which callers are served. The zero value serves programs and
+// pages on the node's own address, and refuses every other web page: a browser
+// on the same machine must not become a remote control of the node.
+type Security struct {
+	// AllowedHosts are the DNS names under which the node is reached, besides
+	// localhost. An IP address as the host is always allowed; any other name is
+	// refused, since it may be an attacker's that resolves to this machine.
+	AllowedHosts []string
+
+	// AllowedOrigins are the origins (scheme://host[:port]) of foreign web pages
+	// that may call the API. They get CORS headers.
+	AllowedOrigins []string
+}
+
+// Limits bound what one request, and all together, may ask of the node. Zero
+// fields take the default.
+type Limits struct {
+	Body           int64         // bytes of a JSON body; 8 MiB
+	Blob           int64         // bytes of an upload; 0 means no limit
+	Request        time.Duration // time of a request without Request-Timeout; 2 min
+	MaxRequest     time.Duration // the most that Request-Timeout may ask for; 10 min
+	Stall          time.Duration // how long a body or a download may make no progress; 1 min
+	QueuedWrites   int           // writes waiting for the database before new ones get 429; 5,000
+	ReadyMessages  int64         // messages waiting for a batch before new ones get 503; 200,000
+	HistogramCount int64         // rows counted per bucket of a histogram; 100
+}
+
+func (l *Limits) complete() {
+	l.Body = cmp.Or(l.Body, 8<<20)
+	l.Request = cmp.Or(l.Request, 2*time.Minute)
+	l.MaxRequest = cmp.Or(l.MaxRequest, 10*time.Minute)
+	l.Stall = cmp.Or(l.Stall, time.Minute)
+	l.QueuedWrites = cmp.Or(l.QueuedWrites, 5000)
+	l.ReadyMessages = cmp.Or(l.ReadyMessages, 200_000)
+	l.HistogramCount = cmp.Or(l.HistogramCount, 100)
+}
+
+// server is the API of one node.
+type server struct {
+	Deps
+	gate    gate
+	metrics *metrics
+}
+
+// API is the HTTP surface of a node: three handlers for three ports.
+type API struct {
+	// Public is the API that applications use, with /ws.
+	Public http.Handler
+	// Admin is for the operator: status, peers, incidents, /livez.
+	Admin http.Handler
+	// Metrics serves /metrics in the Prometheus format, and /livez.
+	Metrics http.Handler
+}
+
+// New makes the handlers. They share their counters.
+func New(d Deps) *API {
+	d.Limits.complete()
+	d.NetworkName = cmp.Or(d.NetworkName, d.Namespace)
+	if d.Logger == nil {
+		d.Logger = slog.New(slog.DiscardHandler)
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	if d.NewID == nil {
+		d.NewID = newID
+	}
+	s := &server{Deps: d}
+	s.gate = gate{db: d.DB, limits: d.Limits, now: d.Now}
+	s.metrics = newMetrics(s)
+	return &API{
+		Public:  s.public(),
+		Admin:   s.admin(),
+		Metrics: s.metricsHandler(),
+	}
+}
+
+func (s *server) public() http.Handler {
+	router := newRouter(s, s.routes())
+	router.mux.HandleFunc("GET /ws", s.WebSockets.ServeHTTP)
+	router.mux.HandleFunc("GET /api/v1/namespaces/{ns}/ws", func(w http.ResponseWriter, r *http.Request) {
+		s.WebSockets.ServeNamespace(w, r, s.localName(r.PathValue("ns")))
+	})
+	router.mux.HandleFunc("GET /livez", livez)
+	document := openAPI(s, router.routes)
+	for _, path := range []string{"/api/openapi.json", "/api/swagger.json", "/api/v1/namespaces/{ns}/api/openapi.json", "/api/v1/namespaces/{ns}/api/swagger.json"} {
+		router.mux.Handle("GET "+path, document)
+	}
+	return s.guard(router)
+}
+
+func (s *server) admin() http.Handler {
+	router := newRouter(s, s.adminRoutes())
+	router.mux.HandleFunc("GET /livez", livez)
+	return s.guard(router)
+}
+
+// livez says that the process runs and answers.
+func livez(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
+
+// NewServer is an http.Server for one of the handlers, with the time limits
+// that keep slow clients from holding connections. Bodies have limits of their
+// own, which renew while data flows; a WebSocket has none of these.
+func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+	}
+}
+
+// newID makes an id that sorts by time.
+func newID() wire.UUID { return uuid.Must(uuid.NewV7()) }

@@ -1,0 +1,79 @@
+package api
+
+import (
+	"github.com/parley-node/parley/internal/event"
+	"github.com/parley-node/parley/internal/store"
+)
+
+func getEvents(c *call) (any, error) {
+	events, err := list(c, store.Events)
+	if err != nil || !c.flag("fetchreferences") && !c.flag("fetchreference") {
+		return events, err
+	}
+	full, err := c.enrich(events.items)
+	return page[event.Enriched]{full, events.count, events.total}, err
+}
+
+func getEvent(c *call) (any, error) {
+	id, err := c.uuid("eid")
+	if err != nil {
+		return nil, err
+	}
+	ev, err := store.Get(c.ctx(), c.DB, store.Events, c.Namespace, id.String())
+	if err != nil || !c.flag("fetchreference") && !c.flag("fetchreferences") {
+		return ev, err
+	}
+	full, err := c.enrich([]store.Event{ev})
+	if err != nil {
+		return nil, err
+	}
+	return full[0], nil
+}
+
+func postSubscription(c *call, in event.SubscriptionInput) (any, error) {
+	return c.Subscriptions.Create(c.ctx(), in)
+}
+
+func putSubscription(c *call, in event.SubscriptionInput) (any, error) {
+	return c.Subscriptions.CreateOrUpdate(c.ctx(), in)
+}
+
+func getSubscription(c *call) (any, error) {
+	id, err := c.uuid("subid")
+	if err != nil {
+		return nil, err
+	}
+	if c.flag("fetchstatus") {
+		return c.Subscriptions.GetWithStatus(c.ctx(), id)
+	}
+	return c.Subscriptions.Get(c.ctx(), id)
+}
+
+func deleteSubscription(c *call) (any, error) {
+	id, err := c.uuid("subid")
+	if err != nil {
+		return nil, err
+	}
+	return nil, c.Subscriptions.Delete(c.ctx(), id)
+}
+
+// webSocketStatus lists the connected clients.
+type webSocketStatus struct {
+	Enabled     bool                     `json:"enabled"`
+	Connections []event.ConnectionStatus `json:"connections"`
+}
+
+func getWebSockets(c *call) (any, error) {
+	return webSocketStatus{true, c.WebSockets.Connections()}, nil
+}
+
+// getSubscriptionEvents lists what a subscription's filter selects out of the
+// past; always in the counted form.
+func getSubscriptionEvents(c *call) (any, error) {
+	id, err := c.uuid("subid")
+	if err != nil {
+		return nil, err
+	}
+	events, total, err := c.Subscriptions.History(c.ctx(), id, c.query)
+	return page[event.Enriched]{events, true, int64(total)}, err
+}

@@ -1,0 +1,137 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/parley-node/parley/internal/store"
+)
+
+// metrics are the node's numbers for Prometheus. Those about the database are
+// read when they are asked for.
+type metrics struct {
+	s        *server
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+
+	messages    *prometheus.Desc
+	outbox      *prometheus.Desc
+	records     *prometheus.Desc
+	unapplied   *prometheus.Desc
+	lastEvent   *prometheus.Desc
+	writes      *prometheus.Desc
+	commits     *prometheus.Desc
+	incidents   *prometheus.Desc
+	connections *prometheus.Desc
+}
+
+// scrapeTimeout bounds how long one look at the database may take.
+const scrapeTimeout = 5 * time.Second
+
+// countedMessages bounds how many open messages a scrape counts.
+const countedMessages = 1_000_000
+
+func newMetrics(s *server) *metrics {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("parley_"+name, help, labels, nil)
+	}
+	m := &metrics{
+		s:        s,
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_http_requests_total", Help: "API requests answered."}, []string{"operation", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "parley_http_request_seconds", Help: "Time to answer an API request.",
+			Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
+		}, []string{"method"}),
+		messages:    desc("messages_open", "Messages without a verdict.", "state"),
+		outbox:      desc("outbox_waiting", "Parcels that wait for peers."),
+		records:     desc("ledger_records", "Number of the last ledger record read."),
+		unapplied:   desc("ledger_records_waiting", "Ledger records read and not applied yet."),
+		lastEvent:   desc("events_last_sequence", "Sequence of the newest event."),
+		writes:      desc("database_writes_waiting", "Writes running or waiting for the database."),
+		commits:     desc("database_commits_total", "Transactions committed since start."),
+		incidents:   desc("incidents", "Incidents recorded."),
+		connections: desc("websocket_connections", "Connected WebSocket clients."),
+	}
+	m.registry.MustRegister(m, m.requests, m.seconds, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// request counts an answered request.
+func (m *metrics) request(op *route, status int, took time.Duration) {
+	name := op.id
+	if name == "" {
+		name = "unavailable"
+	}
+	m.requests.WithLabelValues(name, strconv.Itoa(status)).Inc()
+	m.seconds.WithLabelValues(op.method).Observe(took.Seconds())
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.commits, m.incidents, m.connections} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(m.writes, float64(m.s.DB.WritesWaiting()))
+	to <- prometheus.MustNewConstMetric(m.commits, prometheus.CounterValue, float64(m.s.DB.Commits()))
+	gauge(m.connections, float64(len(m.s.WebSockets.Connections())))
+
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	err := m.s.DB.Read(ctx, func(tx *store.Tx) error {
+		open, err := tx.CountOpen(countedMessages)
+		if err != nil {
+			return err
+		}
+		outbox, err := tx.OutboxSize()
+		if err != nil {
+			return err
+		}
+		ledger, err := m.s.ledgerStatus(tx)
+		if err != nil {
+			return err
+		}
+		last, err := tx.LastEvent()
+		if err != nil {
+			return err
+		}
+		incidents, err := store.CountTx(tx, &store.Incidents.Collection, "", store.Query{})
+		if err != nil {
+			return err
+		}
+		for _, state := range []string{"ready", "sent", "pending"} {
+			gauge(m.messages, float64(open[state]), state)
+		}
+		gauge(m.outbox, float64(outbox))
+		gauge(m.records, float64(ledger.Records))
+		gauge(m.unapplied, float64(ledger.Waiting))
+		gauge(m.lastEvent, float64(last))
+		gauge(m.incidents, float64(incidents))
+		return nil
+	})
+	if err != nil {
+		m.s.Logger.Error("the database cannot be read for the metrics", "error", err)
+		to <- prometheus.NewInvalidMetric(m.messages, err)
+	}
+}
+
+func (s *server) metricsHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /livez", livez)
+	return s.guard(mux)
+}

@@ -1,0 +1,294 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/parley-node/parley/internal/errs"
+	"github.com/parley-node/parley/internal/identity"
+	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/wire"
+)
+
+// namespace describes the one namespace that this node serves.
+type namespace struct {
+	Name        string     `json:"name"`
+	NetworkName string     `json:"networkName"`
+	Description string     `json:"description"`
+	Created     store.Time `json:"created"`
+}
+
+func (s *server) namespace() namespace {
+	return namespace{s.Namespace, s.NetworkName, s.Description, s.Created}
+}
+
+func getNamespaces(c *call) (any, error) { return []namespace{c.namespace()}, nil }
+
+func getNamespace(c *call) (any, error) {
+	if name := c.path("ns"); c.localName(name) != c.Namespace {
+		return nil, noNamespace(name)
+	}
+	return c.namespace(), nil
+}
+
+type nodeStatus struct {
+	Name       string      `json:"name"`
+	Registered bool        `json:"registered"`
+	ID         *store.UUID `json:"id,omitempty"`
+}
+
+type orgStatus struct {
+	Name       string        `json:"name"`
+	Registered bool          `json:"registered"`
+	DID        string        `json:"did,omitempty"`
+	ID         *store.UUID   `json:"id,omitempty"`
+	Verifiers  []verifierRef `json:"verifiers,omitempty"`
+}
+
+type plugin struct {
+	Name       string `json:"name,omitempty"`
+	PluginType string `json:"pluginType"`
+}
+
+// plugins tells existing clients in their words what the node stands on.
+type plugins struct {
+	Blockchain    []plugin `json:"blockchain"`
+	Database      []plugin `json:"database"`
+	DataExchange  []plugin `json:"dataExchange"`
+	Events        []plugin `json:"events"`
+	Identity      []plugin `json:"identity"`
+	SharedStorage []plugin `json:"sharedStorage"`
+	Tokens        []plugin `json:"tokens"`
+}
+
+type contract struct {
+	Index      int              `json:"index"`
+	Location   contractLocation `json:"location"`
+	FirstEvent string           `json:"firstEvent"`
+	Info       contractInfo     `json:"info"`
+	Status     string           `json:"status,omitempty"` // in status/multiparty only
+}
+
+type contractLocation struct {
+	Address wire.Address `json:"address"`
+}
+
+type contractInfo struct {
+	Subscription string `json:"subscription"`
+	Version      int    `json:"version"`
+	FinalEvent   string `json:"finalEvent,omitempty"`
+}
+
+type contracts struct {
+	Active     contract   `json:"active"`
+	Terminated []contract `json:"terminated,omitempty"`
+}
+
+type multiparty struct {
+	Enabled  bool      `json:"enabled"`
+	Contract contracts `json:"contract"` // singular here, plural in status/multiparty
+}
+
+type status struct {
+	Namespace  namespace  `json:"namespace"`
+	Node       nodeStatus `json:"node"`
+	Org        orgStatus  `json:"org"`
+	Plugins    plugins    `json:"plugins"`
+	Multiparty multiparty `json:"multiparty"`
+	Version    string     `json:"version,omitempty"` // of the program; beyond the reference
+}
+
+// registrations are what this member has claimed, nil until confirmed.
+func (c *call) registrations() (org, node *store.Identity, verifiers []*store.Verifier, err error) {
+	err = c.DB.Read(c.ctx(), func(tx *store.Tx) error {
+		if org, err = identity.OrgIdentity(tx, c.Namespace, c.Messages.Self.Org); err != nil || org == nil {
+			return err
+		}
+		if node, err = identity.NodeIdentity(tx, c.Namespace, c.Messages.Self.Org); err != nil {
+			return err
+		}
+		of, err := tx.VerifiersOf([]store.UUID{org.ID})
+		verifiers = of[org.ID]
+		return err
+	})
+	return org, node, verifiers, err
+}
+
+func getStatus(c *call) (any, error) {
+	org, node, verifiers, err := c.registrations()
+	if err != nil {
+		return nil, err
+	}
+	own := c.Messages.Self
+	st := status{
+		Namespace: c.namespace(),
+		Node:      nodeStatus{Name: own.NodeName},
+		Org:       orgStatus{Name: own.Name},
+		Plugins: plugins{
+			Blockchain:    []plugin{{"ethereum", "ethereum"}},
+			Database:      []plugin{{"sqlite", "sqlite3"}},
+			DataExchange:  []plugin{{"parley", "ffdx"}},
+			Events:        []plugin{{PluginType: "websockets"}},
+			Identity:      []plugin{},
+			SharedStorage: []plugin{},
+			Tokens:        []plugin{},
+		},
+		Multiparty: multiparty{true, contracts{Active: c.contract()}},
+		Version:    c.Version,
+	}
+	if org != nil {
+		st.Org.Registered, st.Org.DID, st.Org.ID = true, org.DID, &org.ID
+		for _, v := range verifiers {
+			st.Org.Verifiers = append(st.Org.Verifiers, verifierRef{v.Type, v.Value})
+		}
+	}
+	if node != nil {
+		st.Node.Registered, st.Node.ID = true, &node.ID
+	}
+	return st, nil
+}
+
+func (c *call) contract() contract {
+	return contract{
+		Location: contractLocation{c.Network.Contract}, FirstEvent: "0",
+		Info: contractInfo{Subscription: c.Network.ID.String(), Version: wire.Version},
+	}
+}
+
+// Status of a registration.
+const (
+	unregistered = "unregistered"
+	registering  = "registering"
+	registered   = "registered"
+)
+
+type registration struct {
+	Status  string      `json:"status"`
+	Pending *store.UUID `json:"pendingRegistrationMessageId,omitempty"`
+}
+
+type multipartyStatus struct {
+	Enabled   bool         `json:"enabled"`
+	Org       registration `json:"org"`
+	Node      registration `json:"node"`
+	Contracts contracts    `json:"contracts"`
+}
+
+func getMultipartyStatus(c *call) (any, error) {
+	org, node, _, err := c.registrations()
+	if err != nil {
+		return nil, err
+	}
+	var st ledgerStatus
+	var claims []store.Message
+	err = c.DB.Read(c.ctx(), func(tx *store.Tx) error {
+		if st, err = c.ledgerStatus(tx); err != nil || org != nil && node != nil {
+			return err
+		}
+		q := store.Query{Limit: 1}
+		for field, value := range map[string]any{"tag": identity.TagClaim, "author": c.Messages.Self.DID()} {
+			if err := q.Where(&store.Messages.Collection, field, value); err != nil {
+				return err
+			}
+		}
+		claims, _, err = store.ListTx(tx, store.Messages, c.Namespace, q)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := multipartyStatus{Enabled: true, Org: registration{Status: registered}, Node: registration{Status: registered}}
+	pending := registration{Status: unregistered}
+	if len(claims) > 0 && claims[0].Confirmed == nil {
+		pending = registration{registering, &claims[0].Header.ID}
+	}
+	switch {
+	case org == nil:
+		out.Org, out.Node = pending, registration{Status: unregistered}
+	case node == nil:
+		out.Node = pending
+	}
+	out.Contracts.Active = c.contract()
+	out.Contracts.Active.Status = "synced"
+	if st.Waiting > 0 {
+		out.Contracts.Active.Status = "syncing"
+	}
+	return out, nil
+}
+
+// ledgerStatus is how far this node has followed the ledger.
+type ledgerStatus struct {
+	Contract wire.Address    `json:"contract"`
+	ChainID  uint64          `json:"chainId"`
+	Network  wire.Hash       `json:"network"`
+	Final    json.RawMessage `json:"final,omitempty"` // final block up to which it has read
+	Records  uint64          `json:"records"`         // number of the last record stored
+	Applied  uint64          `json:"applied"`         // number of the last one whose effect is decided
+	Waiting  uint64          `json:"waiting"`         // records stored, and not applied yet
+
+	Connection *Connection `json:"connection,omitempty"`
+}
+
+func (s *server) ledgerStatus(tx *store.Tx) (ledgerStatus, error) {
+	st := ledgerStatus{Contract: s.Network.Contract, ChainID: s.Network.ChainID, Network: s.Network.ID}
+	if s.Connection != nil {
+		now := s.Connection()
+		st.Connection = &now
+	}
+	final, err := tx.Meta(store.MetaFinal)
+	if err != nil {
+		return st, err
+	}
+	if final != "" {
+		st.Final = json.RawMessage(final)
+	}
+	last, err := tx.LastRecord()
+	if err != nil {
+		return st, err
+	}
+	if last != nil {
+		st.Records = last.Number
+	}
+	applied, err := tx.Meta(store.MetaConfirmed)
+	if err != nil {
+		return st, err
+	}
+	if applied != "" {
+		if st.Applied, err = strconv.ParseUint(applied, 10, 64); err != nil {
+			return st, fmt.Errorf("%s holds %q: %w", store.MetaConfirmed, applied, err)
+		}
+	}
+	st.Waiting = st.Records - min(st.Applied, st.Records)
+	return st, nil
+}
+
+func getLedgerStatus(c *call) (any, error) {
+	var st ledgerStatus
+	err := c.DB.Read(c.ctx(), func(tx *store.Tx) (err error) {
+		st, err = c.ledgerStatus(tx)
+		return err
+	})
+	return st, err
+}
+
+func getPeers(c *call) (any, error) { return c.Messages.PeersStatus(c.ctx()) }
+
+// getIncidents lists what an operator must know, newest first.
+func getIncidents(c *call) (any, error) {
+	q, err := c.parse(&store.Incidents.Collection)
+	if err != nil {
+		return nil, err
+	}
+	items, total, err := store.List(c.ctx(), c.DB, store.Incidents, "", q) // of no namespace
+	return page[store.Incident]{items, q.Count, total}, err
+}
+
+// codeUnsupported is what existing clients know for an operation that the
+// namespace does not offer.
+const codeUnsupported = "FF10414"
+
+// later answers an operation of existing clients that this version lacks.
+func later(*call) (any, error) {
+	return nil, errs.New(codeUnsupported, 501, "This operation is not available in this version of Parley")
+}
