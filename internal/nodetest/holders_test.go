@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,26 +56,25 @@ func TestWithheldPayloadIsPulled(t *testing.T) {
 
 // An author pins without a certificate, and nobody can give the payload: the
 // only member that has it is cut off. The others vote, and after the grace all
-// agree that it is skipped, the author and the holder too when they are back.
+// agree that it is skipped: the author, the holder, and one who slept through
+// it and is then sent the payload.
 func TestPayloadThatNobodyHoldsIsSkipped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		net := New(t, Options{Members: 4, Params: quickSkip()})
+		net := New(t, Options{Members: 6, Params: quickSkip()})
 		net.Ready()
-		author, holder, c, d := net.Members[0], net.Members[1], net.Members[2], net.Members[3]
-		net.Exchange.Intercept(func(m local.Message) ([]byte, error) {
-			if m.From == author.Name && m.Kind == "payload" && !m.Answer && m.To != holder.Name {
-				return nil, fmt.Errorf("lost")
-			}
-			return m.Body, nil
-		})
-		author.Ledger.Pause() // sealed and receipted by one, not pinned
+		author, holder, sleeper := net.Members[0], net.Members[1], net.Members[2]
+		voters := net.Members[3:]
+		net.Quiet()
+		sleeper.Stop()
+		for _, v := range voters {
+			net.Exchange.Cut(author.Name, v.Name)
+		}
 		lost := author.Broadcast(`1`, "t").Header.ID
 		holder.Until("it holds the payload", func(tx *store.Tx) (bool, error) {
 			m, err := store.Optional(tx.MessageByID(holder.Namespace, lost))
 			return m != nil, err
 		})
-		undo := author.forgeReceipt(c, lost)
-		author.Ledger.Resume()
+		undo := author.forgeReceipts(voters[:2], lost)
 		author.Until("the pin is on the ledger", func(tx *store.Tx) (bool, error) {
 			m, err := store.Optional(tx.MessageByID(author.Namespace, lost))
 			if err != nil || m.Root == nil {
@@ -85,24 +85,37 @@ func TestPayloadThatNobodyHoldsIsSkipped(t *testing.T) {
 		})
 		undo()
 		author.Stop()
-		holder.Stop()
-		behind := c.Broadcast(`2`, "t").Header.ID // waits for a holder's receipt, too
-		synctest.Wait()
-		holder.Start()
-		net.Exchange.Cut(holder.Name, c.Name)
-		net.Exchange.Cut(holder.Name, d.Name)
-		d.Until("the entry is skipped", skipped(author.Org))
-		net.Exchange.Heal(holder.Name, c.Name)
-		net.Exchange.Heal(holder.Name, d.Name)
-		net.Exchange.Intercept(nil)
-		for _, m := range []*Member{c, d, holder} {
+		for _, v := range voters {
+			net.Exchange.Cut(holder.Name, v.Name)
+		}
+		behind := holder.Broadcast(`2`, "t").Header.ID // waits for receipts, and then for the skip
+		for _, m := range append(voters, holder) {
+			m.Until("the entry is skipped", skipped(author.Org))
+		}
+		sleeper.Start()
+		sleeper.Until("the entry is skipped", skipped(author.Org))
+		author.Ledger.Pause() // it does not know yet, and sends what it owes
+		author.Start()
+		author.Until("the sleeper has refused the payload", func(tx *store.Tx) (bool, error) {
+			waiting, err := tx.OutboxByPeer()
+			for _, w := range waiting {
+				if w.Peer == sleeper.Org && strings.Contains(w.Error, "skipped") {
+					return true, nil
+				}
+			}
+			return false, err
+		})
+		author.Ledger.Resume()
+		for _, v := range voters {
+			net.Exchange.Heal(author.Name, v.Name)
+			net.Exchange.Heal(holder.Name, v.Name)
+		}
+		for _, m := range net.Members {
 			m.Confirmed(behind)
 		}
-		author.Start()
-		author.Confirmed(behind)
 		for _, m := range []*Member{author, holder} {
-			if reason := m.rejected(lost); reason == "" {
-				t.Errorf("%s: the skipped message has no reason", m.Name)
+			if reason := m.rejected(lost); !strings.Contains(reason, "votes") {
+				t.Errorf("%s: the skipped message is rejected because %q", m.Name, reason)
 			}
 		}
 	})
@@ -200,9 +213,9 @@ func (m *Member) Blob(id wire.UUID) []byte {
 	return content
 }
 
-// forgeReceipt makes the member's node count a receipt that was never given, as
-// an author would that pins without a certificate. undo takes it away again.
-func (m *Member) forgeReceipt(of *Member, id wire.UUID) (undo func()) {
+// forgeReceipts makes the member's node count receipts that were never given, as
+// an author would that pins without a certificate. undo takes them away again.
+func (m *Member) forgeReceipts(of []*Member, id wire.UUID) (undo func()) {
 	t := m.net.t
 	t.Helper()
 	var root wire.Hash
@@ -212,14 +225,22 @@ func (m *Member) forgeReceipt(of *Member, id wire.UUID) (undo func()) {
 			return err
 		}
 		root = *msg.Root
-		_, err = tx.PutReceipt(&wire.Receipt{Version: wire.Version, Network: m.Network.ID, Org: of.Org, Author: m.Org, Audience: msg.Audience, Epoch: 1, Root: root}, true)
-		return err
+		for _, o := range of {
+			if _, err := tx.PutReceipt(&wire.Receipt{Version: wire.Version, Network: m.Network.ID, Org: o.Org, Author: m.Org, Audience: msg.Audience, Epoch: 1, Root: root}, true); err != nil {
+				return err
+			}
+		}
+		return nil
 	}))
 	m.Messages.Wake.Submit.Set()
 	return func() {
 		must(t, m.DB.Write(t.Context(), func(tx *store.Tx) error {
-			_, err := tx.Exec(`DELETE FROM receipts WHERE root = $1 AND org = $2`, root, of.Org)
-			return err
+			for _, o := range of {
+				if _, err := tx.Exec(`DELETE FROM receipts WHERE root = $1 AND org = $2`, root, o.Org); err != nil {
+					return err
+				}
+			}
+			return nil
 		}))
 	}
 }
