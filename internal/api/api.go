@@ -38,6 +38,10 @@ type Deps struct {
 	// answered with 501.
 	Verify func(ctx context.Context, number uint64) (*Inclusion, error)
 
+	// Connection tells how the node and its ledger are connected; nil if the
+	// ledger needs no connection.
+	Connection func() Connection
+
 	// ClaimOrg and ClaimNode announce this member's organisation and node to the
 	// network, which the node does by itself when they are missing.
 	ClaimOrg, ClaimNode func(ctx context.Context) (*store.Message, error)

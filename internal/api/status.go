@@ -226,10 +226,16 @@ type ledgerStatus struct {
 	Records  uint64          `json:"records"`         // number of the last record stored
 	Applied  uint64          `json:"applied"`         // number of the last one whose effect is decided
 	Waiting  uint64          `json:"waiting"`         // records stored, and not applied yet
+
+	Connection *Connection `json:"connection,omitempty"`
 }
 
 func (s *server) ledgerStatus(tx *store.Tx) (ledgerStatus, error) {
 	st := ledgerStatus{Contract: s.Network.Contract, ChainID: s.Network.ChainID, Network: s.Network.ID}
+	if s.Connection != nil {
+		now := s.Connection()
+		st.Connection = &now
+	}
 	final, err := tx.Meta(store.MetaFinal)
 	if err != nil {
 		return st, err

@@ -74,7 +74,9 @@ func (s *Subscriptions) serve(ctx context.Context, changed <-chan struct{}, sub 
 	c.begin(d.ref, d.frames(), sub.Position, d.store)
 	err = d.runUntil(ctx, changed, sub.Position)
 	// Whoever is served next reads the position from the database.
-	d.store(c.end())
+	if position := c.end(); position != sub.Position {
+		d.store(position)
+	}
 	if err := s.positions.save(context.WithoutCancel(ctx)); err != nil {
 		s.logger.Error("store subscription position; its last events will be delivered again",
 			"namespace", sub.Namespace, "subscription", sub.Name, "error", err)

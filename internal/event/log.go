@@ -35,13 +35,13 @@ type Log struct {
 
 	mu      sync.Mutex
 	waiters map[*waiter]struct{}
-	reading bool  // the reader goroutine runs
-	high    int64 // the log has an event with this sequence, or it is 0
+	reading bool // the reader goroutine runs
 }
 
 // waiter is one caller of Next or Await.
 type waiter struct {
-	after int64 // sequence up to which match has been asked
+	after int64       // sequence up to which match has been asked
+	about *store.UUID // what the event must name, nil if anything
 	match func(*store.Event) bool
 	found chan outcome // holds one
 }
@@ -67,10 +67,13 @@ func (l *Log) Namespace() string { return l.namespace }
 
 // Committed says that a transaction that inserted events has been committed. It
 // never blocks. Without it events are still found, up to a second later.
-func (l *Log) Committed() {
+func (l *Log) Committed() { l.wake() }
+
+// wake makes the reader look again, at the log and at who waits.
+func (l *Log) wake() {
 	select {
 	case l.signal <- struct{}{}:
-	default: // the reader has yet to take an earlier signal and will see these events too
+	default: // the reader has yet to take an earlier signal and will see this too
 	}
 }
 
@@ -102,13 +105,7 @@ func (l *Log) After(ctx context.Context, after int64, limit int) (events []store
 // Next waits until the log has an event with a sequence above after. It returns
 // the context's error if that ends first, or the error of a failed read.
 func (l *Log) Next(ctx context.Context, after int64) error {
-	l.mu.Lock()
-	there := l.high > after
-	l.mu.Unlock()
-	if there {
-		return nil
-	}
-	_, err := l.wait(ctx, after, func(*store.Event) bool { return true })
+	_, err := l.wait(ctx, after, nil, func(*store.Event) bool { return true })
 	return err
 }
 
@@ -119,7 +116,18 @@ func (l *Log) Next(ctx context.Context, after int64) error {
 // share: it must be quick and must not block. Past the context's deadline the
 // error is FF10260 (408); what was sent goes on.
 func (l *Log) Await(ctx context.Context, from int64, match func(*store.Event) bool) (*store.Event, error) {
-	ev, err := l.wait(ctx, from, match)
+	return await(l.wait(ctx, from, nil, match))
+}
+
+// AwaitAbout is Await for an event that names an id, as its reference, its
+// correlator or its transaction; match is asked about no other. It is the one to
+// use where many wait at once, since each event then costs next to nothing for
+// those whom it does not concern.
+func (l *Log) AwaitAbout(ctx context.Context, from int64, id store.UUID, match func(*store.Event) bool) (*store.Event, error) {
+	return await(l.wait(ctx, from, &id, match))
+}
+
+func await(ev *store.Event, err error) (*store.Event, error) {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil, errs.New("FF10260", http.StatusRequestTimeout,
 			"No confirmation arrived before the request's time was up; the work goes on. Ask for its state later, or raise Request-Timeout")
@@ -127,11 +135,11 @@ func (l *Log) Await(ctx context.Context, from int64, match func(*store.Event) bo
 	return ev, err
 }
 
-func (l *Log) wait(ctx context.Context, after int64, match func(*store.Event) bool) (*store.Event, error) {
-	if err := ctx.Err(); err != nil {
+func (l *Log) wait(ctx context.Context, after int64, about *store.UUID, match func(*store.Event) bool) (*store.Event, error) {
+	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	w := &waiter{after: after, match: match, found: make(chan outcome, 1)}
+	w := &waiter{after: after, about: about, match: match, found: make(chan outcome, 1)}
 	l.mu.Lock()
 	l.waiters[w] = struct{}{}
 	start := !l.reading
@@ -140,7 +148,7 @@ func (l *Log) wait(ctx context.Context, after int64, match func(*store.Event) bo
 	if start {
 		go l.read()
 	} else {
-		l.Committed() // the reader may be asleep at a higher sequence than after
+		l.wake() // the reader may be asleep at a higher sequence than after
 	}
 	select {
 	case o := <-w.found:
@@ -152,7 +160,7 @@ func (l *Log) wait(ctx context.Context, after int64, match func(*store.Event) bo
 	idle := len(l.waiters) == 0
 	l.mu.Unlock()
 	if idle {
-		l.Committed() // let the reader end
+		l.wake() // let the reader end
 	}
 	select {
 	case o := <-w.found: // found at the last moment: better than an error
@@ -214,23 +222,58 @@ func (l *Log) offer(from int64, page []store.Event) {
 		return
 	}
 	last := page[len(page)-1].Sequence
+	naming := index(page)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.high = max(l.high, last)
 	for w := range l.waiters {
 		if w.after < from || w.after >= last {
 			continue
 		}
-		for i := range page {
-			if page[i].Sequence > w.after && w.match(&page[i]) {
-				ev := page[i]
-				w.found <- outcome{event: &ev}
-				delete(l.waiters, w)
-				break
-			}
+		if ev := w.find(page, naming); ev != nil {
+			w.found <- outcome{event: ev}
+			delete(l.waiters, w)
 		}
 		w.after = last
 	}
+}
+
+// index lists, for each id that events of a page name, the places of the events.
+func index(page []store.Event) map[store.UUID][]int {
+	naming := make(map[store.UUID][]int, len(page))
+	for i := range page {
+		e := &page[i]
+		for _, id := range []*store.UUID{e.Reference, e.Correlator, e.Tx} {
+			if id != nil {
+				naming[*id] = append(naming[*id], i)
+			}
+		}
+	}
+	return naming
+}
+
+// find returns a copy of the first event of a page that the waiter waits for.
+func (w *waiter) find(page []store.Event, naming map[store.UUID][]int) *store.Event {
+	try := func(e *store.Event) *store.Event {
+		if e.Sequence <= w.after || !w.match(e) {
+			return nil
+		}
+		found := *e
+		return &found
+	}
+	if w.about != nil {
+		for _, i := range naming[*w.about] {
+			if ev := try(&page[i]); ev != nil {
+				return ev
+			}
+		}
+		return nil
+	}
+	for i := range page {
+		if ev := try(&page[i]); ev != nil {
+			return ev
+		}
+	}
+	return nil
 }
 
 // fail ends every wait with the error of a read, which the waiters know better

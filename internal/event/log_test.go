@@ -90,6 +90,22 @@ func TestAwaitTimesOutWithItsCode(t *testing.T) {
 	})
 }
 
+func TestAwaitAboutAnyNameOfAnEvent(t *testing.T) {
+	b := newBench(t)
+	var ids [3]uuid.UUID
+	for i := range ids {
+		ids[i] = uuid.New()
+	}
+	b.append(t, &store.Event{Type: "other", Correlator: &ids[1]},
+		&store.Event{Type: "wanted", Reference: &ids[0], Correlator: &ids[1], Tx: &ids[2]})
+	for i, id := range ids {
+		got, err := b.log.AwaitAbout(t.Context(), 0, id, func(e *store.Event) bool { return e.Type == "wanted" })
+		if err != nil || got.Type != "wanted" {
+			t.Errorf("by name %d: %v, %v", i, got, err)
+		}
+	}
+}
+
 // An answer that arrives between taking the position and waiting is not missed,
 // and an older event is not taken for it.
 func TestAwaitStartsWhereItWasTold(t *testing.T) {
@@ -109,6 +125,19 @@ func TestAwaitStartsWhereItWasTold(t *testing.T) {
 }
 
 func TestThousandsAwaitAtOnce(t *testing.T) {
+	t.Run("by match", func(t *testing.T) {
+		thousandsAwait(t, func(l *Log, ref uuid.UUID) (*store.Event, error) {
+			return l.Await(t.Context(), 0, func(e *store.Event) bool { return e.Reference != nil && *e.Reference == ref })
+		})
+	})
+	t.Run("by id", func(t *testing.T) {
+		thousandsAwait(t, func(l *Log, ref uuid.UUID) (*store.Event, error) {
+			return l.AwaitAbout(t.Context(), 0, ref, func(e *store.Event) bool { return e.Type == "message_confirmed" })
+		})
+	})
+}
+
+func thousandsAwait(t *testing.T, await func(*Log, uuid.UUID) (*store.Event, error)) {
 	b := newBench(t)
 	const n = 5000
 	refs := make([]uuid.UUID, n)
@@ -121,7 +150,7 @@ func TestThousandsAwaitAtOnce(t *testing.T) {
 	failed := make(chan error, n)
 	for i := range n {
 		waiters.Go(func() {
-			got, err := b.log.Await(t.Context(), 0, func(e *store.Event) bool { return e.Reference != nil && *e.Reference == refs[i] })
+			got, err := await(b.log, refs[i])
 			if err != nil {
 				failed <- err
 			} else if got.Topic != fmt.Sprint(i) {

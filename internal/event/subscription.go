@@ -262,6 +262,12 @@ func (s *Subscriptions) GetWithStatus(ctx context.Context, id store.UUID) (*Subs
 	return &SubscriptionWithStatus{Subscription: *sub, Status: SubscriptionStatus{CurrentOffset: position}}, nil
 }
 
+// List returns the stored subscriptions that a query selects, and how many there
+// are in all if the query counts them.
+func (s *Subscriptions) List(ctx context.Context, q store.Query) ([]store.Subscription, int64, error) {
+	return store.List(ctx, s.db, store.Subscriptions, s.log.namespace, q)
+}
+
 // ByName returns the subscription of a name, nil if there is none.
 func (s *Subscriptions) ByName(ctx context.Context, name string) (sub *store.Subscription, err error) {
 	err = s.db.Read(ctx, func(tx *store.Tx) error {

@@ -146,6 +146,21 @@ func TestPutKeepsPositionAndFirstEvent(t *testing.T) {
 	}
 }
 
+func TestSubscriptionsAreListed(t *testing.T) {
+	b := newBench(t)
+	for _, name := range []string{"a", "b", "c"} {
+		b.create(t, `{"name":"`+name+`"}`)
+	}
+	q, err := store.ParseQuery(&store.Subscriptions.Collection, url.Values{"name": {"b", "c"}, "count": {""}}, store.DefaultLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, total, err := b.subs.List(t.Context(), q)
+	if err != nil || total != 2 || len(got) != 2 || got[0].Name != "c" || got[1].Name != "b" {
+		t.Errorf("List = %+v, %d, %v; want c and b", got, total, err)
+	}
+}
+
 func TestDeletedSubscriptionIsGone(t *testing.T) {
 	b := newBench(t)
 	sub := b.create(t, `{"name":"a"}`)

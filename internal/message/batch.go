@@ -3,6 +3,7 @@ package message
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -52,11 +53,12 @@ func (s *Service) BatchStep(ctx context.Context) (more bool, err error) {
 		}
 		waiting[l] = append(waiting[l], m)
 	}
+	var failed []error // of one audience does not keep the others from going on
 	for _, l := range lanes {
 		for rest := waiting[l]; len(rest) > 0 && (l.unpinned || inFlight[l.audience] < maxInFlight); inFlight[l.audience]++ {
 			n, err := s.sealBatch(ctx, l.audience, l.unpinned, rest)
 			if err != nil {
-				return false, fmt.Errorf("seal a batch for audience %s: %w", l.audience.Short(), err)
+				failed = append(failed, fmt.Errorf("seal a batch for audience %s: %w", l.audience.Short(), err))
 			}
 			if n == 0 {
 				break // its secret is not here yet
@@ -65,7 +67,7 @@ func (s *Service) BatchStep(ctx context.Context) (more bool, err error) {
 			more = true
 		}
 	}
-	return more && len(ready) == readyPage, nil
+	return more && len(ready) == readyPage, errors.Join(failed...)
 }
 
 // full are the audiences that have as many batches under way as they may.
@@ -117,9 +119,14 @@ func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bo
 	}
 	env := wire.Envelope{Author: s.Self.Org, Audience: audience, Epoch: epoch.Epoch, Root: root, Sealed: sealed}
 	if unpinned {
-		return len(sources), s.commitUnpinned(ctx, env, b, sources, epoch)
+		err = s.commitUnpinned(ctx, env, b, sources, epoch)
+	} else {
+		err = s.commitBatch(ctx, env, b, sources, epoch)
 	}
-	return len(sources), s.commitBatch(ctx, env, b, sources, epoch)
+	if err != nil {
+		return 0, err
+	}
+	return len(sources), nil
 }
 
 // source is a message with what a batch needs of it.
@@ -264,9 +271,6 @@ func (s *Service) batchRow(env wire.Envelope, b *wire.Batch, stored []byte) (*st
 	}
 	for i := range b.Data {
 		manifest.Data = append(manifest.Data, ref{ID: b.Data[i].ID})
-		if blob := b.Data[i].Blob; blob != nil && blob.Size > largeBlob {
-			row.Alone = true
-		}
 	}
 	var err error
 	row.Manifest, err = json.Marshal(manifest)

@@ -2,6 +2,8 @@ package message
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/identity"
@@ -13,8 +15,8 @@ import (
 // Blocker is an entry that keeps a context from going on: what it lacks, who
 // owes it, since when, and what to do.
 type Blocker struct {
-	Record  uint64      `json:"record"` // number of the pin on the ledger
-	Author  string      `json:"author"` // DID, or the organisation's id
+	Record  uint64      `json:"record,omitempty"` // number of the pin on the ledger; none while the batch waits to be pinned
+	Author  string      `json:"author"`           // DID, or the organisation's id
 	Root    wire.Hash   `json:"root"`
 	Missing string      `json:"missing"`
 	Owes    []string    `json:"owes"`
@@ -46,9 +48,72 @@ func (s *Service) Blockers(ctx context.Context, audience wire.Hash, topic string
 			}
 			list = append(list, out)
 		}
-		return c.err
+		if c.err != nil {
+			return c.err
+		}
+		unpinned, err := s.unpinnedBlockers(tx, audience, topic)
+		list = append(list, unpinned...)
+		return err
 	})
 	return list, err
+}
+
+// unpinnedBlockers are our own batches on a topic that are not on the ledger
+// yet, because too few members hold them.
+func (s *Service) unpinnedBlockers(tx *store.Tx, audience wire.Hash, topic string) (list []Blocker, err error) {
+	batches, err := tx.OwnBatches(store.BatchCollecting)
+	if err != nil {
+		return nil, err
+	}
+	for i := range batches {
+		b := &batches[i]
+		if b.Audience != audience {
+			continue
+		}
+		messages, err := tx.MessagesOfBatch(b.Root, b.Org)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(messages, func(m *store.Message) bool { return slices.Contains(m.Header.Topics, topic) }) {
+			continue
+		}
+		out, err := s.waitsForReceipts(tx, b)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, out)
+	}
+	return list, nil
+}
+
+// waitsForReceipts says whose receipts a batch of ours lacks.
+func (s *Service) waitsForReceipts(tx *store.Tx, b *store.BatchRow) (out Blocker, err error) {
+	epoch, err := epochOf(tx, b.Audience, b.Epoch)
+	if err != nil || epoch == nil {
+		return out, err
+	}
+	receipts, err := tx.Receipts(b.Org, b.Root)
+	if err != nil {
+		return out, err
+	}
+	out = Blocker{Author: s.Self.DID(), Root: b.Root, Missing: "receipts", Owes: []string{}, Since: b.Since}
+	v := 0
+	for _, m := range s.others(epoch.Definition.Members) {
+		if !s.Network.Active(m, identity.End) {
+			continue
+		}
+		v++
+		if slices.ContainsFunc(receipts, func(r wire.Receipt) bool { return r.Org == m }) {
+			continue
+		}
+		name, err := s.nameOf(tx, m)
+		if err != nil {
+			return out, err
+		}
+		out.Owes = append(out.Owes, name)
+	}
+	out.Remedy = fmt.Sprintf("it is pinned when %d of the %d other members hold it; see status/peers for what keeps those named here from taking it", needed(v), v)
+	return out, nil
 }
 
 func (s *Service) blocker(tx *store.Tx, b order.Blocker) (Blocker, error) {

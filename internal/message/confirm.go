@@ -36,8 +36,9 @@ type confirmer struct {
 	behind   bool                    // there are more pins than one page
 	loaded   bool
 
-	tx  *store.Tx // of the step that runs
-	err error     // of a look-up that order asked for
+	tx  *store.Tx   // of the step that runs
+	out *stepResult // of it
+	err error       // of a look-up that order asked for
 }
 
 // machine is the order of one audience.
@@ -75,7 +76,9 @@ func (s *Service) ConfirmStep(ctx context.Context) (more bool, err error) {
 			c.loaded = false // the first run changed the machines, but not the rows
 		}
 		out = stepResult{}
-		return c.step(tx, &out)
+		c.tx, c.out, c.err = tx, &out, nil
+		defer func() { c.tx, c.out = nil, nil }()
+		return c.step()
 	})
 	if err != nil {
 		c.loaded = false
@@ -110,9 +113,8 @@ type stepResult struct {
 	wakeBatch, wakePull, wakeEpoch, wakeSubmit bool
 }
 
-func (c *confirmer) step(tx *store.Tx, out *stepResult) error {
-	c.tx, c.err = tx, nil
-	defer func() { c.tx = nil }()
+func (c *confirmer) step() error {
+	tx, out := c.tx, c.out
 	if !c.loaded {
 		if err := c.load(); err != nil {
 			return fmt.Errorf("load the order of the audiences: %w", err)
@@ -124,26 +126,26 @@ func (c *confirmer) step(tx *store.Tx, out *stepResult) error {
 	}
 	for _, a := range arrivals { // secrets first: they may open audiences that pins wait for
 		if a.What == store.ArrivedSecret {
-			if err := c.secret(wire.Hash(a.Org), out); err != nil {
+			if err := c.secret(wire.Hash(a.Org)); err != nil {
 				return err
 			}
 		}
 	}
 	touched := touched{}
-	if err := c.pins(touched, out); err != nil {
+	if err := c.pins(touched); err != nil {
 		return err
 	}
 	for _, a := range arrivals {
-		if err := c.arrival(a, touched, out); err != nil {
+		if err := c.arrival(a, touched); err != nil {
 			return err
 		}
 	}
-	if err := c.final(touched, out); err != nil {
+	if err := c.final(touched); err != nil {
 		return err
 	}
 	verdicts := 0
 	for _, m := range touched.inOrder() {
-		if err := m.decide(out, &verdicts); err != nil {
+		if err := m.decide(&verdicts); err != nil {
 			return err
 		}
 	}
@@ -210,7 +212,7 @@ func (c *confirmer) restore(a *store.Audience) error {
 	if len(active) == 0 {
 		return nil // proposed to us, not current yet
 	}
-	st := order.State{Audience: a.ID, Group: a.Kind == store.KindGroup, Created: a.Kind == store.KindNetwork || a.Begun != nil}
+	st := order.State{Audience: a.ID, Group: a.Kind == store.KindGroup, Created: a.Kind == store.KindNetwork || a.Begun != nil || active[0].Epoch > 1}
 	for _, e := range active {
 		st.Epochs = append(st.Epochs, e.Definition)
 	}
@@ -265,10 +267,10 @@ func (c *confirmer) restore(a *store.Audience) error {
 	for _, e := range st.Entries {
 		c.open[wire.Entry{Author: e.Author, Root: e.Root}] = m
 		if e.Status == order.Open {
-			if err := m.payload(e.Author, e.Root, nil); err != nil {
+			if err := m.payload(e.Author, e.Root); err != nil {
 				return err
 			}
-			if err := m.receipts(e.Author, e.Root, nil); err != nil {
+			if err := m.receipts(e.Author, e.Root); err != nil {
 				return err
 			}
 		}
@@ -320,7 +322,7 @@ func (m *machine) catchUp() error {
 			return nil // the rest comes with the feed
 		}
 		// Only the first is sure to be next: it may bring new expected tags.
-		if err := m.apply(&pins[0], &stepResult{}); err != nil {
+		if err := m.apply(&pins[0]); err != nil {
 			return err
 		}
 	}
@@ -329,7 +331,7 @@ func (m *machine) catchUp() error {
 
 // secret takes in a new epoch secret: of an audience that this node is invited
 // to, or of an epoch that a machine is stalled at.
-func (c *confirmer) secret(audience wire.Hash, out *stepResult) error {
+func (c *confirmer) secret(audience wire.Hash) error {
 	if m := c.machines[audience]; m != nil && !m.Stalled() {
 		return nil
 	} else if m != nil {
@@ -341,7 +343,7 @@ func (c *confirmer) secret(audience wire.Hash, out *stepResult) error {
 		if err != nil || e == nil || e.Secret == nil {
 			return err
 		}
-		out.wakeBatch = true
+		c.out.wakeBatch = true
 		m.waiting = true
 		return m.unlock(e.Secret.Keys())
 	}
@@ -349,7 +351,7 @@ func (c *confirmer) secret(audience wire.Hash, out *stepResult) error {
 	if err != nil || a == nil {
 		return err
 	}
-	out.wakeBatch = true
+	c.out.wakeBatch = true
 	if err := c.restore(a); err != nil {
 		return err
 	}
@@ -360,7 +362,7 @@ func (c *confirmer) secret(audience wire.Hash, out *stepResult) error {
 }
 
 // pins applies the next page of pins.
-func (c *confirmer) pins(touched touched, out *stepResult) error {
+func (c *confirmer) pins(touched touched) error {
 	pins, err := c.tx.PinsAfter(c.through, pinPage)
 	if err != nil {
 		return err
@@ -384,13 +386,13 @@ func (c *confirmer) pins(touched touched, out *stepResult) error {
 		p := &pins[i]
 		m := c.tags[p.Pin.Pin.Tag]
 		if m == nil || m.Stalled() {
-			if err := c.foreign(p, out); err != nil {
+			if err := c.foreign(p); err != nil {
 				return err
 			}
 			continue
 		}
 		touched[m] = true
-		if err := m.apply(p, out); err != nil {
+		if err := m.apply(p); err != nil {
 			return err
 		}
 	}
@@ -400,7 +402,7 @@ func (c *confirmer) pins(touched touched, out *stepResult) error {
 
 // foreign handles a pin that no audience here expects. If it is our own, its
 // number or epoch was not current any more.
-func (c *confirmer) foreign(p *store.Pin, out *stepResult) error {
+func (c *confirmer) foreign(p *store.Pin) error {
 	if p.Pin.Org != c.s.Self.Org {
 		return nil
 	}
@@ -408,21 +410,21 @@ func (c *confirmer) foreign(p *store.Pin, out *stepResult) error {
 	if err != nil || sub == nil {
 		return err
 	}
-	if m := c.machines[sub.Audience]; m == nil || m.Stalled() {
+	if m := c.machines[sub.Audience]; m == nil || m.Stalled() && sub.Epoch >= m.Epoch().Epoch {
 		return nil // it will be found by its tag once the secret is here
 	}
-	return c.ownVoid(p, sub, sub.Epoch, sub.N, "its epoch had ended, or its number was out of the window", out)
+	return c.ownVoid(p, sub, sub.Epoch, sub.N, "its epoch had ended, or its number was out of the window")
 }
 
 // ownVoid issues again what a void pin of ours was to do. Its transaction is
 // mined, so that it can have no later effect.
-func (c *confirmer) ownVoid(p *store.Pin, sub *store.Submission, epoch, n uint64, reason string, out *stepResult) error {
+func (c *confirmer) ownVoid(p *store.Pin, sub *store.Submission, epoch, n uint64, reason string) error {
 	if err := c.tx.SetPin(p.Number, sub.Audience, epoch, n, store.PinVoid, reason, nil); err != nil {
 		return err
 	}
 	s := c.s
 	s.Log.Warn("a pin of this node is void; it is issued again", "record", p.Number, "reason", reason)
-	out.wakeSubmit = true
+	c.out.wakeSubmit = true
 	if sub.Purpose == purposeControl {
 		return c.tx.InsertSubmission(&store.Submission{Account: sub.Account, Purpose: purposeControl, Audience: sub.Audience, Call: sub.Call, State: store.SubmissionQueued, Created: s.now()})
 	}
@@ -430,7 +432,7 @@ func (c *confirmer) ownVoid(p *store.Pin, sub *store.Submission, epoch, n uint64
 	if m != nil && m.Epoch().Epoch == sub.Epoch {
 		return c.tx.SetBatchState(s.Self.Org, p.Pin.Pin.Root, store.BatchCollecting, s.now())
 	}
-	out.wakeBatch = true
+	c.out.wakeBatch = true
 	if err := c.tx.DropParcels(s.Self.Org, p.Pin.Pin.Root); err != nil {
 		return err
 	}
@@ -441,7 +443,7 @@ func (c *confirmer) ownVoid(p *store.Pin, sub *store.Submission, epoch, n uint64
 }
 
 // apply applies a pin to its audience and stores what it did.
-func (m *machine) apply(p *store.Pin, out *stepResult) error {
+func (m *machine) apply(p *store.Pin) error {
 	tx := m.c.tx
 	done, err := m.Apply(order.Pin{Number: p.Number, Position: p.Position, Time: p.BlockTime.Time(), Key: p.Signer, Org: p.Pin.Org, Pin: p.Pin.Pin})
 	if err != nil {
@@ -454,7 +456,7 @@ func (m *machine) apply(p *store.Pin, out *stepResult) error {
 			if sub, err := tx.SubmissionByTx(p.TxHash); err != nil {
 				return err
 			} else if sub != nil {
-				return m.c.ownVoid(p, sub, done.Epoch, done.N, done.Void, out)
+				return m.c.ownVoid(p, sub, done.Epoch, done.N, done.Void)
 			}
 		}
 		return tx.SetPin(p.Number, m.ID(), done.Epoch, done.N, store.PinVoid, done.Void, nil)
@@ -481,11 +483,11 @@ func (m *machine) apply(p *store.Pin, out *stepResult) error {
 			return err
 		}
 	}
-	if err := m.effects(done.Effects, out); err != nil {
+	if err := m.effects(done.Effects); err != nil {
 		return err
 	}
 	if done.Activated != nil {
-		if err := m.activate(p, *done.Activated, out); err != nil {
+		if err := m.activate(p, *done.Activated); err != nil {
 			return err
 		}
 	}
@@ -494,11 +496,10 @@ func (m *machine) apply(p *store.Pin, out *stepResult) error {
 	}
 	m.waiting = true
 	m.c.open[wire.Entry{Author: done.Entry.Author, Root: done.Entry.Root}] = m
-	out.wakePull = true
-	if err := m.payload(done.Entry.Author, done.Entry.Root, out); err != nil {
+	if err := m.payload(done.Entry.Author, done.Entry.Root); err != nil {
 		return err
 	}
-	return m.receipts(done.Entry.Author, done.Entry.Root, out)
+	return m.receipts(done.Entry.Author, done.Entry.Root)
 }
 
 // entryRow is the stored form of an entry. The payload is left out: it is read
@@ -509,8 +510,8 @@ func entryRow(e order.Entry) ([]byte, error) {
 }
 
 // activate makes a new epoch the audience's current one.
-func (m *machine) activate(p *store.Pin, d wire.EpochDefinition, out *stepResult) error {
-	tx := m.c.tx
+func (m *machine) activate(p *store.Pin, d wire.EpochDefinition) error {
+	tx, out := m.c.tx, m.c.out
 	hash, err := d.Hash()
 	if err != nil {
 		return err
@@ -539,24 +540,30 @@ func (m *machine) activate(p *store.Pin, d wire.EpochDefinition, out *stepResult
 }
 
 // effects stores what a step changed in other entries.
-func (m *machine) effects(e order.Effects, out *stepResult) error {
+func (m *machine) effects(e order.Effects) error {
 	for _, row := range e.Changed {
 		b, err := entryRow(row)
 		if err != nil {
 			return err
 		}
-		if err := m.c.tx.SetEntry(row.Number, b); err != nil {
+		if row.Live() {
+			err = m.c.tx.SetEntry(row.Number, b)
+		} else { // decided, and no vote can change that any more
+			delete(m.c.open, wire.Entry{Author: row.Author, Root: row.Root})
+			err = m.c.tx.ClosePin(row.Number, "", b)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	for _, in := range e.Incidents {
-		out.incidents = append(out.incidents, store.Incident{
+		m.c.out.incidents = append(m.c.out.incidents, store.Incident{
 			At: m.c.s.now(), Kind: "double_statement", Ref: in.Entry.Root.String() + in.Org.String(),
 			Text: fmt.Sprintf("%s signed a receipt for batch %s and also voted that it cannot get it; the two signatures prove the lie", in.Org.Short(), in.Entry.Root.Short()),
 		})
 	}
 	for _, entry := range e.Contested {
-		if err := m.pinCertificate(entry, out); err != nil {
+		if err := m.pinCertificate(entry); err != nil {
 			return err
 		}
 	}
@@ -565,28 +572,28 @@ func (m *machine) effects(e order.Effects, out *stepResult) error {
 
 // pinCertificate has the certificate of an entry pinned before a skip of it
 // takes effect.
-func (m *machine) pinCertificate(entry wire.Entry, out *stepResult) error {
+func (m *machine) pinCertificate(entry wire.Entry) error {
 	c, err := certificate(m.c.tx, entry.Author, entry.Root)
 	if err != nil || c == nil {
 		return err
 	}
-	return m.queue(wire.Control{Certificates: []wire.Certificate{*c}}, out)
+	return m.queue(wire.Control{Certificates: []wire.Certificate{*c}})
 }
 
 // queue has a control pinned in this audience.
-func (m *machine) queue(c wire.Control, out *stepResult) error {
+func (m *machine) queue(c wire.Control) error {
 	call, err := wire.Marshal(c)
 	if err != nil {
 		return err
 	}
-	out.wakeSubmit = true
+	m.c.out.wakeSubmit = true
 	s := m.c.s
 	return m.c.tx.InsertSubmission(&store.Submission{Account: s.Self.Key, Purpose: purposeControl, Audience: m.ID(), Call: call, State: store.SubmissionQueued, Created: s.now()})
 }
 
 // arrival tells the machine what has come from a peer. What no machine waits
 // for yet is looked up when its pin comes.
-func (c *confirmer) arrival(a store.Arrival, touched touched, out *stepResult) error {
+func (c *confirmer) arrival(a store.Arrival, touched touched) error {
 	if a.What == store.ArrivedSecret {
 		if m := c.machines[wire.Hash(a.Org)]; m != nil {
 			touched[m] = true
@@ -599,15 +606,15 @@ func (c *confirmer) arrival(a store.Arrival, touched touched, out *stepResult) e
 	}
 	touched[m] = true
 	if a.What == store.ArrivedPayload {
-		if err := m.payload(a.Org, a.Root, out); err != nil {
+		if err := m.payload(a.Org, a.Root); err != nil {
 			return err
 		}
 	}
-	return m.receipts(a.Org, a.Root, out)
+	return m.receipts(a.Org, a.Root)
 }
 
 // payload gives an open entry its messages, if they are here.
-func (m *machine) payload(author wire.OrgID, root wire.Hash, out *stepResult) error {
+func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 	id := wire.Entry{Author: author, Root: root}
 	if m.batches[id] != nil {
 		return nil
@@ -639,10 +646,8 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash, out *stepResult) er
 		if e.Epoch != row.Epoch {
 			p.Reject = fmt.Sprintf("the batch was sealed in epoch %d and pinned in epoch %d", row.Epoch, e.Epoch)
 		}
-		if out != nil {
-			if err := m.c.tx.NameHandles(e.Number, row.ID); err != nil {
-				return err
-			}
+		if err := m.c.tx.NameHandles(e.Number, row.ID); err != nil {
+			return err
 		}
 	}
 	for _, msg := range messages {
@@ -664,7 +669,7 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash, out *stepResult) er
 }
 
 // receipts gives an open entry the receipts that are here.
-func (m *machine) receipts(author wire.OrgID, root wire.Hash, out *stepResult) error {
+func (m *machine) receipts(author wire.OrgID, root wire.Hash) error {
 	rs, err := m.c.tx.Receipts(author, root)
 	if err != nil {
 		return err
@@ -674,14 +679,11 @@ func (m *machine) receipts(author wire.OrgID, root wire.Hash, out *stepResult) e
 		if !o.Counts && !o.Later {
 			m.c.s.Log.Warn("a receipt does not count", "org", r.Org.Short(), "root", root.Short(), "reason", o.Why)
 		}
-		if out == nil {
-			continue
-		}
-		if err := m.effects(order.Effects{Incidents: o.Incidents}, out); err != nil {
+		if err := m.effects(order.Effects{Incidents: o.Incidents}); err != nil {
 			return err
 		}
 		if o.Contested {
-			if err := m.pinCertificate(wire.Entry{Author: author, Root: root}, out); err != nil {
+			if err := m.pinCertificate(wire.Entry{Author: author, Root: root}); err != nil {
 				return err
 			}
 		}
@@ -691,7 +693,7 @@ func (m *machine) receipts(author wire.OrgID, root wire.Hash, out *stepResult) e
 
 // final tells the machines how far the ledger is final, once all pins up to
 // there are applied.
-func (c *confirmer) final(touched touched, out *stepResult) error {
+func (c *confirmer) final(touched touched) error {
 	if c.behind {
 		return nil
 	}
@@ -705,10 +707,10 @@ func (c *confirmer) final(touched touched, out *stepResult) error {
 		}
 	}
 	for _, m := range touched.inOrder() {
-		if err := m.effects(m.Final(f.Number, f.Time.Time()), out); err != nil {
+		if err := m.effects(m.Final(f.Number, f.Time.Time())); err != nil {
 			return err
 		}
-		if err := m.skips(f, out); err != nil {
+		if err := m.skips(f); err != nil {
 			return err
 		}
 	}
@@ -716,8 +718,8 @@ func (c *confirmer) final(touched touched, out *stepResult) error {
 }
 
 // decide pulls verdicts and writes them.
-func (m *machine) decide(out *stepResult, verdicts *int) error {
-	w := writer{m: m, out: out}
+func (m *machine) decide(verdicts *int) error {
+	w := writer{m: m, out: m.c.out}
 	for *verdicts < maxVerdicts {
 		v, ok := m.Next()
 		if !ok {

@@ -346,8 +346,12 @@ func (s *Service) receiveActivated(ctx context.Context, from wire.OrgID, body []
 		if pin.Pin.Org != e.Definition.Proposer || len(pin.Pin.Pin.Control) == 0 {
 			return refuse(refusedMalformed, "record %d is no control of the epoch's proposer", a.Pin)
 		}
-		if e.Activated != nil {
-			return nil
+		epochs, err := tx.Epochs(e.Audience)
+		if err != nil {
+			return err
+		}
+		if len(activated(epochs)) > 0 {
+			return nil // a member of an earlier epoch reads the ledger, and believes nobody
 		}
 		number := int64(a.Pin)
 		e.Activated = &number

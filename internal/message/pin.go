@@ -17,6 +17,7 @@ import (
 const (
 	shortestWait = 10 * time.Millisecond
 	longestWait  = 2 * time.Second
+	refusedWait  = 30 * time.Second // before an account whose pin was refused tries again
 )
 
 // needed is how many receipts certify an entry of an audience with v members

@@ -8,6 +8,7 @@ import (
 
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/wire"
 )
 
 // FeedFrom is the number of the record that the feed is to start at.
@@ -24,6 +25,26 @@ func (s *Service) FeedFrom(ctx context.Context) (next uint64, err error) {
 		return nil
 	})
 	return next, err
+}
+
+// Cursor is how far the ledger is stored: the number and running hash of the
+// last record, and the final block up to which the feed has read; zero values
+// where there is none.
+func Cursor(tx *store.Tx) (number uint64, running wire.Hash, final ledger.Block, err error) {
+	last, err := tx.LastRecord()
+	if err != nil {
+		return 0, wire.Hash{}, ledger.Block{}, err
+	}
+	if last != nil {
+		number, running = last.Number, last.Running
+	}
+	f, err := readFinal(tx)
+	if err != nil || f.Hash == "" {
+		return number, running, ledger.Block{}, err
+	}
+	final = ledger.Block{Number: f.Number, Time: f.Time.Time()}
+	final.Hash, err = wire.ParseHash(f.Hash)
+	return number, running, final, err
 }
 
 // finalBlock is the stored form of the final block up to which the feed has
@@ -85,8 +106,8 @@ func (s *Service) Record(ctx context.Context, a ledger.Advance) error {
 			if err != nil {
 				return err
 			}
-			if sub != nil && sub.State == store.SubmissionSigned {
-				if err := tx.EndSubmission(sub.ID, store.SubmissionFinal, ""); err != nil {
+			if sub != nil {
+				if err := tx.FinishSubmission(sub.ID); err != nil {
 					return err
 				}
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -245,7 +246,7 @@ func (s *Service) delivered(ctx context.Context, p store.Parcel, answer []byte) 
 	}
 	err := s.DB.Write(ctx, func(tx *store.Tx) error {
 		if r != nil {
-			if _, err := tx.InsertReceipt(r); err != nil {
+			if _, err := putReceipt(tx, r); err != nil {
 				return err
 			}
 			if p.Kind == kindPayload {
@@ -283,19 +284,31 @@ func (s *Service) checkReceipt(r *wire.Receipt, p store.Parcel) error {
 	return s.checkSignature(r)
 }
 
-// checkSignature says whether a receipt is signed by a valid key of the
-// organisation it names.
+// checkSignature says whether a receipt is signed by a key that the organisation
+// it names has or had: a receipt outlives the key and the membership. Whether the
+// key was valid where it matters, order judges.
 func (s *Service) checkSignature(r *wire.Receipt) error {
 	key, err := r.Signer()
 	if err != nil {
 		return err
 	}
-	for _, k := range s.Network.ValidKeys(r.Org, endPosition) {
-		if k == key {
-			return nil
-		}
+	if !slices.Contains(s.Network.Keys(r.Org, endPosition), key) {
+		return fmt.Errorf("it is signed by %s, which is no key of %s", key, r.Org.Short())
 	}
-	return fmt.Errorf("it is signed by %s, which is no key of %s", key, r.Org.Short())
+	return nil
+}
+
+// putReceipt stores a receipt whose signature was checked. One that misquotes
+// the ledger can never count and is an error.
+func putReceipt(tx *store.Tx, r *wire.Receipt) (fresh bool, err error) {
+	hash, known, err := tx.BlockHash(r.RecentNumber)
+	if err != nil {
+		return false, err
+	}
+	if known && hash != r.RecentBlock {
+		return false, refuse(refusedMalformed, "a receipt of %s names block %d with another hash than the ledger has", r.Org.Short(), r.RecentNumber)
+	}
+	return tx.PutReceipt(r, known)
 }
 
 // certificate is the set of receipts held for an entry; nil if there is none.

@@ -14,7 +14,7 @@ const (
 // skips looks at what a machine waits for too long: it votes against entries
 // that no member holds, and moves consensus time where it stands still because
 // nobody sends anything. It runs inside the confirm step.
-func (m *machine) skips(final finalBlock, out *stepResult) error {
+func (m *machine) skips(final finalBlock) error {
 	s := m.c.s
 	if now := s.Now(); m.Stalled() || now.Sub(m.looked) < overdueEvery {
 		return nil
@@ -39,16 +39,16 @@ func (m *machine) skips(final finalBlock, out *stepResult) error {
 	}
 	if len(vote) > 0 {
 		s.Log.Warn("nobody holds these payloads; this organisation votes to skip them", "audience", m.ID().Short(), "entries", len(vote))
-		if err := m.queue(wire.Control{Votes: []wire.Vote{{Entries: vote}}}, out); err != nil {
+		if err := m.queue(wire.Control{Votes: []wire.Vote{{Entries: vote}}}); err != nil {
 			return err
 		}
 	}
-	return m.heartbeat(consensus, out)
+	return m.heartbeat(consensus)
 }
 
 // heartbeat pins an empty control if the wall clock says that a deadline has
 // passed which consensus time has not reached.
-func (m *machine) heartbeat(consensus time.Time, out *stepResult) error {
+func (m *machine) heartbeat(consensus time.Time) error {
 	s := m.c.s
 	now := s.Now()
 	if now.Sub(m.beat) < heartbeatEvery {
@@ -63,7 +63,7 @@ func (m *machine) heartbeat(consensus time.Time, out *stepResult) error {
 			continue
 		}
 		m.beat = now
-		return m.queue(wire.Control{Heartbeat: true}, out)
+		return m.queue(wire.Control{Heartbeat: true})
 	}
 	return nil
 }

@@ -97,10 +97,14 @@ func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) 
 	if err != nil {
 		return nil, err
 	}
+	here, err := s.Keys.Addresses(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var to *target
 	var items []item
 	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
-		if m.Header.Author, m.Header.Key, err = s.author(tx, in.Header); err != nil {
+		if m.Header.Author, m.Header.Key, err = s.author(tx, in.Header, here); err != nil {
 			return err
 		}
 		if to, err = s.target(tx, in); err != nil {
@@ -178,7 +182,7 @@ func (s *Service) draft(in Input) (*store.Message, error) {
 }
 
 // author resolves who the message is from and which key signs for them.
-func (s *Service) author(tx *store.Tx, h Header) (did, key string, err error) {
+func (s *Service) author(tx *store.Tx, h Header, here []wire.Address) (did, key string, err error) {
 	did = s.Self.DID()
 	if h.Author != "" && h.Author != s.Self.Name && h.Author != did {
 		id, err := identity.Resolve(tx, s.Namespace, h.Author)
@@ -197,6 +201,9 @@ func (s *Service) author(tx *store.Tx, h Header) (did, key string, err error) {
 		}
 		if owner, ok := s.Network.OrgOf(address, identity.End); !ok || owner != s.Self.Org {
 			return "", "", errs.New("FF10355", 400, "field %q holds %s, which is no valid key of this organisation on the ledger: add it first, or leave the field out", "header.key", address)
+		}
+		if !slices.Contains(here, address) {
+			return "", "", errs.New("FF10354", 400, "field %q holds %s, whose private key is not at this node: import it into the keys folder, or leave the field out", "header.key", address)
 		}
 	}
 	return did, address.String(), nil
@@ -253,9 +260,10 @@ func insertMessage(tx *store.Tx, m *store.Message, items []item) error {
 	return tx.LinkData(m.Seq, seqs)
 }
 
-// refsHash is the hash over a message's references, as existing clients see it.
+// refsHash is the hash over a message's references, as existing clients see it;
+// no references are an empty list at every member.
 func refsHash(refs []store.DataRef) (store.Hex, error) {
-	text, err := json.Marshal(refs)
+	text, err := json.Marshal(append([]store.DataRef{}, refs...))
 	if err != nil {
 		return "", err
 	}

@@ -118,6 +118,10 @@ func TestKeyMustBeValidAtPosition(t *testing.T) {
 	if out.N != 1 {
 		t.Fatalf("a new key counts from %d, want 1", out.N)
 	}
+	posing := w.pin(a, nil, msg("a"))
+	posing.Org = w.members[1].org
+	wantVoid(t, n.apply(posing), "not a valid key")
+	a.n[1]--
 	w.setActive(a, false)
 	wantVoid(t, n.apply(w.pin(a, nil, msg("a"))), "not a valid key")
 	w.setActive(a, true)
@@ -202,6 +206,20 @@ func TestDuplicateBatchKeepsItsControl(t *testing.T) {
 	// The same root by another author is another batch.
 	if out = n.apply(w.pinRoot(b, nil, first.Pin.Root, w.contexts("a"))); out.Duplicate {
 		t.Fatal("another author's batch counts as a duplicate")
+	}
+}
+
+func TestBatchStaysADuplicateAfterItsVerdict(t *testing.T) {
+	w := newNetwork(t, 1)
+	n := w.node()
+	p := w.pin(w.members[0], nil, msg("a"))
+	n.apply(p)
+	n.head()
+	n.payload(idOf(p))
+	n.expectVerdicts(t, n.judge(), "2/0 confirmed")
+	w.next(time.Second)
+	if out := n.apply(w.pinRoot(w.members[0], nil, p.Pin.Root, w.contexts("a"))); !out.Duplicate {
+		t.Fatal("a batch was entered again after its verdict")
 	}
 }
 

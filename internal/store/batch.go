@@ -19,7 +19,6 @@ type BatchRow struct {
 	Own        bool
 	State      string
 	Since      Time
-	Alone      bool
 	Receipt    []byte
 }
 
@@ -35,10 +34,10 @@ const (
 // InsertBatch stores a sealed or received batch; false if it is known.
 func (tx *Tx) InsertBatch(b *BatchRow) (bool, error) {
 	n, err := tx.Exec(`INSERT INTO batches (id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
-			author_name, org, root, audience, epoch, envelope, own, state, since, alone, receipt)
-		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,NULL,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23) ON CONFLICT (root, org) DO NOTHING`,
+			author_name, org, root, audience, epoch, envelope, own, state, since, receipt)
+		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,NULL,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22) ON CONFLICT (root, org) DO NOTHING`,
 		b.ID, b.Type, b.Namespace, b.Node, nullHex(b.Group), int64(b.Created), b.Author, b.Key, string(b.Hash), string(b.Manifest), b.Tx.Type, b.Tx.ID,
-		b.AuthorName, b.Org, b.Root, b.Audience, int64(b.Epoch), b.Envelope, b.Own, b.State, int64(b.Since), b.Alone, b.Receipt)
+		b.AuthorName, b.Org, b.Root, b.Audience, int64(b.Epoch), b.Envelope, b.Own, b.State, int64(b.Since), b.Receipt)
 	return n == 1, err
 }
 
@@ -50,13 +49,13 @@ func nullHex(h Hex) any {
 }
 
 const batchRowColumns = `seq, id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
-	author_name, org, root, audience, epoch, envelope, own, state, since, alone, receipt`
+	author_name, org, root, audience, epoch, envelope, own, state, since, receipt`
 
 func scanBatchRow(rows *Rows, b *BatchRow) error {
 	var group sql.NullString
 	var hash string
 	if err := rows.Scan(&b.Seq, &b.ID, &b.Type, &b.Namespace, &b.Node, &group, &b.Created, &b.Author, &b.Key, &hash, (*[]byte)(&b.Manifest), &b.Tx.Type, &b.Tx.ID, &b.Confirmed,
-		&b.AuthorName, &b.Org, &b.Root, &b.Audience, &b.Epoch, &b.Envelope, &b.Own, &b.State, &b.Since, &b.Alone, &b.Receipt); err != nil {
+		&b.AuthorName, &b.Org, &b.Root, &b.Audience, &b.Epoch, &b.Envelope, &b.Own, &b.State, &b.Since, &b.Receipt); err != nil {
 		return err
 	}
 	b.Group, b.Hash = Hex(group.String), Hex(hash)
@@ -134,13 +133,19 @@ func (tx *Tx) FinishBatch(org wire.OrgID, root wire.Hash, at Time) error {
 	return err
 }
 
-// InsertReceipt stores a receipt; false if that organisation's is known.
-func (tx *Tx) InsertReceipt(r *wire.Receipt) (bool, error) {
+// PutReceipt stores a receipt; false if a better one of that organisation is
+// here. known says that its recent block is on the ledger as it claims: one that
+// names a block not read yet is kept, but gives way to any other, so that a
+// receipt which will never count cannot stand in the way of one that does.
+func (tx *Tx) PutReceipt(r *wire.Receipt, known bool) (bool, error) {
 	b, err := wire.Marshal(*r)
 	if err != nil {
 		return false, err
 	}
-	n, err := tx.Exec(`INSERT INTO receipts (root, author, org, receipt) VALUES ($1,$2,$3,$4) ON CONFLICT (root, author, org) DO NOTHING`, r.Root, r.Author, r.Org, b)
+	n, err := tx.Exec(`INSERT INTO receipts (root, author, org, receipt, recent, known) VALUES ($1,$2,$3,$4,$5,$6)
+		ON CONFLICT (root, author, org) DO UPDATE SET receipt = excluded.receipt, recent = excluded.recent, known = excluded.known
+		WHERE NOT receipts.known OR (excluded.known AND excluded.recent > receipts.recent)`,
+		r.Root, r.Author, r.Org, b, int64(r.RecentNumber), known)
 	return n == 1, err
 }
 

@@ -2,6 +2,7 @@ package bundled
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"math/big"
 	"os"
@@ -173,7 +174,7 @@ func TestByzantineProposals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, items := range map[string][][]byte{
+	lists := map[string][][]byte{
 		"no transactions":         good[:1],
 		"no header":               good[1:],
 		"header of junk":          {[]byte("junk"), good[1]},
@@ -186,7 +187,8 @@ func TestByzantineProposals(t *testing.T) {
 		"another chain's":         {good[0], rawTxs(t, otherChain)[0]},
 		"too many":                append([][]byte{good[0]}, slices.Repeat(good[1:], maxBlockTxs+1)...),
 		"the decided block again": {mustHeader(t, parent), good[1]},
-	} {
+	}
+	for name, items := range lists {
 		if a.accepts(t, 9, median, items) {
 			t.Errorf("%s: accepted", name)
 		}
@@ -206,6 +208,12 @@ func TestByzantineProposals(t *testing.T) {
 	// After all this the honest block is still welcome, and becomes final.
 	if !a.accepts(t, 9, median, good) {
 		t.Fatal("the honest block was refused")
+	}
+	// Nor does its header open the door to other transactions in a later round.
+	for name, items := range lists {
+		if a.accepts(t, 9, median, items) {
+			t.Errorf("%s, after the honest block: accepted", name)
+		}
 	}
 	a.decide(t, 9, median, good)
 	if head := a.engine.head(); head.Hash() != header.Hash() || a.engine.chain.CurrentFinalBlock().Hash() != header.Hash() {
@@ -348,6 +356,33 @@ func TestCheckTx(t *testing.T) {
 	}
 }
 
+// A transaction that no peer heard of is spread again until there is a block.
+func TestStalledTransactionsAreSpreadAgain(t *testing.T) {
+	a, _ := newApp(t)
+	a.intake.every = 5 * time.Millisecond
+	offered, flushed := make(chan []byte, 1024), make(chan struct{}, 1024)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- a.intake.run(ctx, func(raw []byte) error { offered <- raw; return nil }, func() { flushed <- struct{}{} })
+	}()
+	tx := newAccount(t).transfer(t)
+	if err := a.intake.add(tx, false); err != nil {
+		t.Fatal(err)
+	}
+	raw := rawTxs(t, tx)[0]
+	for range 3 {
+		<-flushed
+		if !bytes.Equal(<-offered, raw) {
+			t.Fatal("another transaction was offered")
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestPeerList(t *testing.T) {
 	a, _ := newApp(t)
 	ask := func(id string) bool {
@@ -418,12 +453,13 @@ func TestGenesisRefusesNonsense(t *testing.T) {
 }
 
 func FuzzDecodeBlock(f *testing.F) {
-	header, err := rlp.EncodeToBytes(&types.Header{Number: big.NewInt(1), Difficulty: new(big.Int)})
+	tx := newAccount(f).transfer(f)
+	raw, err := tx.MarshalBinary()
 	if err != nil {
 		f.Fatal(err)
 	}
-	account := newAccount(f)
-	raw, err := account.transfer(f).MarshalBinary()
+	block := types.NewBlock(&types.Header{Number: big.NewInt(1), Difficulty: new(big.Int)}, &types.Body{Transactions: types.Transactions{tx}}, nil, trie.NewStackTrie(nil))
+	header, err := rlp.EncodeToBytes(block.Header())
 	if err != nil {
 		f.Fatal(err)
 	}

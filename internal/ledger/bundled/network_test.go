@@ -468,8 +468,6 @@ func TestChildEndsWithKilledParent(t *testing.T) {
 	if err := parent.Wait(); err == nil {
 		t.Error("the parent ended well in spite of being killed")
 	}
-	// The folder is free again: nobody holds its locks or its ports.
-	start(t, cfg)
 }
 
 // A follower joins a running chain, passes transactions on, and becomes a

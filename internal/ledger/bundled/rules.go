@@ -7,6 +7,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/rlp"
+	"github.com/ethereum/go-ethereum/trie"
 )
 
 // rulesVersion numbers the consensus rules in this package; every CometBFT block
@@ -68,10 +69,11 @@ func encodeBlock(b *types.Block) ([][]byte, error) {
 	return items, nil
 }
 
-// decodeBlock reads what encodeBlock made. It checks form and limits only; that
-// header and transactions belong together is checked by execution. known may
-// return an equal transaction that was seen before, or nil; its recovered
-// sender is worth keeping.
+// decodeBlock reads what encodeBlock made. It checks form and limits, and that
+// the header is of these transactions: a block that was executed before is
+// known by its header's hash, so another list under the same header must not
+// come further. known may return an equal transaction that was seen before, or
+// nil; its recovered sender is worth keeping.
 func decodeBlock(items [][]byte, known func(common.Hash) *types.Transaction) (*types.Block, error) {
 	if len(items) < 2 || len(items) > maxBlockTxs+1 {
 		return nil, fmt.Errorf("block of %d items, it must be a header and 1 to %d transactions", len(items), maxBlockTxs)
@@ -93,6 +95,9 @@ func decodeBlock(items [][]byte, known func(common.Hash) *types.Transaction) (*t
 			tx = seen
 		}
 		txs[i] = tx
+	}
+	if root := types.DeriveSha(types.Transactions(txs), trie.NewStackTrie(nil)); root != header.TxHash {
+		return nil, fmt.Errorf("block has transactions of root %s under a header of root %s", root, header.TxHash)
 	}
 	return types.NewBlockWithHeader(&header).WithBody(types.Body{Transactions: txs, Withdrawals: types.Withdrawals{}}), nil
 }

@@ -199,6 +199,7 @@ func TestSingleValidator(t *testing.T) {
 	r.send(t, deploy, calls[0], calls[1])
 	r.send(t, deploy) // again is no error
 	receipts := r.mined(t, deploy, calls[0], calls[1])
+	r.send(t, deploy) // even when it is in a block
 	for i, receipt := range receipts {
 		if receipt.Status != types.ReceiptStatusSuccessful {
 			t.Errorf("transaction %d failed", i)

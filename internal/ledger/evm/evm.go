@@ -68,6 +68,7 @@ type Ledger struct {
 	signer    types.Signer
 	fees      Fees
 	poll      time.Duration
+	pageSize  int
 	blockTime bool // the chain tells consensus time (parley_blockTime)
 
 	finality finality
@@ -106,6 +107,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		fees:      cfg.Fees,
 		poll:      cfg.Poll,
 		known:     cfg.Known,
+		pageSize:  pageSize,
 	}
 	if l.poll <= 0 {
 		l.poll = 100 * time.Millisecond

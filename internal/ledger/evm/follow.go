@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	firstSpan  = 2_000   // blocks in one question for logs, to begin with
-	longSpan   = 100_000 // and at most
-	advanceMax = 1_000   // records after which an Advance ends with its block
+	firstSpan = 2_000   // blocks in one question for logs, to begin with
+	longSpan  = 100_000 // and at most
+	pageSize  = 1_000   // records after which an Advance ends with its block
 
 	shortWait = 2 * time.Millisecond // for the final head to follow a new head
 	longWait  = 5 * time.Second      // after failures, and between looks at a chain that announces its blocks
@@ -120,9 +120,9 @@ func (f *follower) patience(moved bool, before time.Duration, announced bool) ti
 
 // step gives the next page of records, if the final head moved.
 func (f *follower) step(ctx context.Context, fn func(context.Context, ledger.Advance) error) (moved bool, err error) {
-	var advances []ledger.Advance
+	var a *ledger.Advance
 	err = f.l.endpoints.do(ctx, func(ctx context.Context, c *rpc.Client) error {
-		advances = nil
+		a = nil
 		head, final, err := f.l.heads(ctx, c)
 		if err != nil {
 			return err
@@ -135,24 +135,23 @@ func (f *follower) step(ctx context.Context, fn func(context.Context, ledger.Adv
 		}
 		if ready, err := f.sameChain(ctx, c, final); !ready || err != nil {
 			if err == nil && !f.told && final.number() == f.last.Number {
-				advances = []ledger.Advance{{Final: f.last}} // resumed where it was
+				a = &ledger.Advance{Final: f.last} // resumed where it was
 			}
 			return err
 		}
-		advances, err = f.page(ctx, c, final)
+		page, err := f.page(ctx, c, final)
+		a = &page
 		return err
 	})
-	if err != nil {
+	if a == nil || err != nil {
 		return false, err
 	}
-	for _, a := range advances {
-		if err := fn(ctx, a); err != nil {
-			return false, &fnError{err}
-		}
-		f.told = true
-		f.accept(a)
+	if err := fn(ctx, *a); err != nil {
+		return false, &fnError{err}
 	}
-	return len(advances) > 0, nil
+	f.told = true
+	f.accept(*a)
+	return true, nil
 }
 
 // accept moves the state over what the caller has stored.
@@ -257,7 +256,7 @@ func stillThere(ctx context.Context, c *rpc.Client, had ledger.Block, final *hea
 }
 
 // page reads and checks the records of the next blocks.
-func (f *follower) page(ctx context.Context, c *rpc.Client, final *header) ([]ledger.Advance, error) {
+func (f *follower) page(ctx context.Context, c *rpc.Client, final *header) (a ledger.Advance, err error) {
 	to := min(final.number(), f.from+f.span-1)
 	var logs []types.Log
 	var running bytesResult
@@ -272,27 +271,29 @@ func (f *follower) page(ctx context.Context, c *rpc.Client, final *header) ([]le
 		b.optional(&running, "eth_call", f.l.query("running"), blockTag(final.Number))
 	}
 	if err := b.run(ctx, c); err != nil {
-		var answer rpc.Error
-		if errors.As(err, &answer) && f.span > 1 && to > f.from {
-			f.span = (to - f.from + 1) / 2 // too much for one question
-		}
-		return nil, err
+		f.span = max((to-f.from+1)/2, 1) // perhaps too much for one question
+		return a, err
 	}
-	if len(logs) < advanceMax {
+	// So that the questions that follow stay small too, an overlong page ends
+	// before the block that would make it so.
+	if cut := f.l.cut(logs); cut < len(logs) {
+		to, logs, running = logs[cut].BlockNumber-1, logs[:cut], nil
+		f.span = max(f.span/2, 1)
+	} else if len(logs) < f.l.pageSize/2 {
 		f.span = min(2*f.span, longSpan)
 	}
 	records, err := f.check(logs)
 	if err != nil {
-		return nil, err
+		return a, err
 	}
 	// An endpoint may have no state so far back any more, and no answer. Then a
 	// dropped last record shows only at the next one.
 	if last := f.after(records); len(running) == 32 && wire.Hash(running) != last {
-		return nil, &ledger.Gap{Want: f.next + uint64(len(records)), Got: f.next + uint64(len(records)) - 1, Reason: fmt.Sprintf(
+		return a, &ledger.Gap{Want: f.next + uint64(len(records)), Got: f.next + uint64(len(records)) - 1, Reason: fmt.Sprintf(
 			"at block %d the contract's running hash is %s, the endpoint's logs end with %s: records are missing",
 			final.number(), wire.Hash(running), last)}
 	}
-	return f.advances(ctx, c, records, to, final)
+	return f.advance(ctx, c, records, to, final)
 }
 
 type filter struct {
@@ -334,6 +335,16 @@ func (f *follower) check(logs []types.Log) ([]ledger.Record, error) {
 	return records, nil
 }
 
+// cut is how many logs make a page of whole blocks, at least one block.
+func (l *Ledger) cut(logs []types.Log) int {
+	for i := l.pageSize; i < len(logs); i++ {
+		if logs[i].BlockNumber != logs[i-1].BlockNumber {
+			return i
+		}
+	}
+	return len(logs)
+}
+
 // after is the running hash behind records.
 func (f *follower) after(records []ledger.Record) wire.Hash {
 	if len(records) == 0 {
@@ -342,28 +353,20 @@ func (f *follower) after(records []ledger.Record) wire.Hash {
 	return records[len(records)-1].Running
 }
 
-// advances adds the blocks' times and cuts the page at block borders, so that
-// each piece makes one handy database transaction.
-func (f *follower) advances(ctx context.Context, c *rpc.Client, records []ledger.Record, to uint64, final *header) ([]ledger.Advance, error) {
+// advance adds the blocks' times to the records of a page.
+func (f *follower) advance(ctx context.Context, c *rpc.Client, records []ledger.Record, to uint64, final *header) (a ledger.Advance, err error) {
 	blocks, err := f.blocks(ctx, c, records, to, final)
 	if err != nil {
-		return nil, err
+		return a, err
 	}
-	var advances []ledger.Advance
-	start := 0
 	for i := range records {
-		r := &records[i]
-		b := blocks[r.Block.Number]
-		if b.Hash != r.Block.Hash {
-			return nil, &ledger.Fork{Had: b, Found: r.Block}
+		b := blocks[records[i].Block.Number]
+		if b.Hash != records[i].Block.Hash {
+			return a, &ledger.Fork{Had: b, Found: records[i].Block}
 		}
-		r.Block = b
-		if i+1 < len(records) && i+1-start >= advanceMax && records[i+1].Block.Number != b.Number {
-			advances = append(advances, ledger.Advance{Records: records[start : i+1], Final: b})
-			start = i + 1
-		}
+		records[i].Block = b
 	}
-	return append(advances, ledger.Advance{Records: records[start:], Final: blocks[to]}), nil
+	return ledger.Advance{Records: records, Final: blocks[to]}, nil
 }
 
 // blocks reads the blocks that hold records, and the last one of the page.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -298,6 +299,40 @@ func TestLimitedRanges(t *testing.T) {
 	}
 }
 
+// A long history comes in pages of whole blocks.
+func TestPages(t *testing.T) {
+	c, l, p := solo(t, chainOptions{}, nil)
+	n := nonceOf(t, l, p.key)
+	for i := range uint64(12) {
+		send(t, l, sign(t, l, p.key, n+i, 0, testPin(byte(i))))
+		if i%4 == 3 {
+			c.mine() // four pins in a block
+		}
+	}
+	for size, want := range map[int][]int{2: {2, 4, 4, 4}, 5: {6, 8}, 100: {14}} {
+		l := open(t, Config{URLs: []string{c.http()}, Contract: wire.Address(l.contract)})
+		l.pageSize = size
+		var got []int
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		sum := 0
+		err := l.Follow(ctx, 1, func(_ context.Context, a ledger.Advance) error {
+			if len(a.Records) > 0 {
+				got = append(got, len(a.Records))
+				if last := a.Records[len(a.Records)-1]; a.Final.Number < last.Block.Number {
+					t.Errorf("record %d of block %d was given with block %d final", last.Number, last.Block.Number, a.Final.Number)
+				}
+			}
+			if sum += len(a.Records); sum == 14 {
+				cancel()
+			}
+			return nil
+		})
+		if !slices.Equal(got, want) {
+			t.Errorf("pages of %d: %v, want %v (%v)", size, got, want, err)
+		}
+	}
+}
+
 // Consensus time is the chain's own where it tells it, else the header's.
 func TestBlockTime(t *testing.T) {
 	for _, clock := range []bool{true, false} {
@@ -382,29 +417,31 @@ func TestOpenRefusals(t *testing.T) {
 	}
 }
 
-// BenchmarkLatency is from Send to the record in fn, on a chain that makes a
-// final block at once: what the driver adds to the ledger's own time.
-func BenchmarkLatency(b *testing.B) {
+// BenchmarkGeth is from Sign to the record in fn on a chain that makes a final
+// block for each transaction.
+func BenchmarkGeth(b *testing.B) {
 	ps, funded := parties(b, 1)
 	c := newTestChain(b, chainOptions{auto: true}, funded...)
 	d := deploy(b, c, ps...)
-	l := open(b, Config{URLs: []string{c.http()}, WebSocket: c.ws(), Contract: d.Contract, Keys: ps[0].keys, Fees: FeesZero})
+	roundTrips(b, open(b, Config{URLs: []string{c.http()}, WebSocket: c.ws(), Contract: d.Contract, Keys: ps[0].keys, Fees: FeesZero}), ps[0])
+}
+
+// roundTrips pins one after the other and waits for each.
+func roundTrips(b *testing.B, l *Ledger, p party) {
 	seen := make(chan uint64, 16)
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- l.Follow(ctx, 1, func(_ context.Context, a ledger.Advance) error {
+		done <- l.Follow(ctx, 3, func(_ context.Context, a ledger.Advance) error {
 			for _, r := range a.Records {
 				seen <- r.Number
 			}
 			return nil
 		})
 	}()
-	<-seen
-	<-seen
-	nonce := nonceOf(b, l, ps[0].key)
+	nonce := nonceOf(b, l, p.key)
 	for b.Loop() {
-		send(b, l, sign(b, l, ps[0].key, nonce, 0, testPin(1)))
+		send(b, l, sign(b, l, p.key, nonce, 0, testPin(1)))
 		nonce++
 		<-seen
 	}

@@ -135,7 +135,6 @@ CREATE TABLE batches (
   own        BOOLEAN NOT NULL,
   state      TEXT NOT NULL,         -- own: collecting, pinning, done, dropped; received: held, done
   since      BIGINT NOT NULL,       -- when it entered the state
-  alone      BOOLEAN NOT NULL DEFAULT FALSE, -- carries a large blob
   receipt    {{bytes}},             -- our own receipt
   UNIQUE (root, org)
 );
@@ -149,6 +148,8 @@ CREATE TABLE receipts (
   author  {{bytes}} NOT NULL,
   org     {{bytes}} NOT NULL,
   receipt {{bytes}} NOT NULL,
+  recent  BIGINT NOT NULL,          -- number of the recent block that it names
+  known   BOOLEAN NOT NULL,         -- that block is on the ledger as it claims
   PRIMARY KEY (root, author, org)
 );
 
@@ -254,6 +255,7 @@ CREATE INDEX messages_ready ON messages (seq) WHERE state = 'ready';
 -- without statistics would rather sort all rows of one than walk in order.
 CREATE INDEX messages_order ON messages ((COALESCE(confirmed, 9223372036854775807)), created);
 CREATE INDEX messages_created ON messages (created);
+CREATE INDEX messages_definitions ON messages (org, tag) WHERE type = 'definition';
 CREATE INDEX messages_batch ON messages (batch);
 CREATE INDEX messages_group ON messages (group_hash, (COALESCE(confirmed, 9223372036854775807)), created) WHERE group_hash IS NOT NULL;
 CREATE UNIQUE INDEX messages_idempotency ON messages (namespace, idempotency_key) WHERE idempotency_key IS NOT NULL;

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/parley-node/parley/internal/node"
+)
+
+type nodeCmd struct {
+	Run nodeRunCmd `cmd:"" help:"Run the node of a member's folder until it is told to stop (SIGINT or SIGTERM)."`
+}
+
+// folder says which member a command is about.
+type folder struct {
+	Dir    string `short:"d" type:"path" default:"." env:"PARLEY_DIR" help:"The member's folder, made by parley init." placeholder:"DIR"`
+	Config string `type:"path" help:"Its configuration, if that is not parley.yaml in the folder." placeholder:"FILE"`
+}
+
+func (f folder) path() string {
+	if f.Config != "" {
+		return f.Config
+	}
+	return f.Dir
+}
+
+// read gives the folder's configuration, complete and checked.
+func (f folder) read() (*node.Config, error) {
+	c, err := node.ReadConfig(f.path())
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return c, nil
+}
+
+type nodeRunCmd struct {
+	folder
+	WithParent bool `hidden:"" help:"Stop when standard input closes: the end of the process that started this one."`
+}
+
+func (cmd nodeRunCmd) Run(ctx context.Context) error {
+	c, err := cmd.read()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if cmd.WithParent {
+		go func() {
+			defer cancel()
+			_, _ = io.Copy(io.Discard, os.Stdin) // an error is an end too
+		}()
+	}
+	log := c.Logger().With("org", c.Org.Name)
+	p, err := node.Open(ctx, c, log, version())
+	if err != nil {
+		return fmt.Errorf("start the node of %s: %w", c.Dir, err)
+	}
+	a := p.Addresses()
+	log.Info("the node runs", "version", version(), "pid", os.Getpid(), "api", "http://"+a["api"], "admin", "http://"+a["admin"], "metrics", "http://"+a["metrics"], "exchange", a["exchange"])
+	return p.Run(ctx)
+}
