@@ -65,3 +65,12 @@ func (p *process) running() bool {
 		return true
 	}
 }
+
+// firstLine is the first line of a text, not too long.
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	if len(line) > 160 {
+		line = strings.ToValidUTF8(line[:160], "") + "…"
+	}
+	return line
+}
