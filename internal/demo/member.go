@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -71,9 +72,10 @@ func (m *Member) confirmed(ctx context.Context, id string) (msg *client.Message,
 			return false, fmt.Errorf("the node of %s is down", m.Name)
 		}
 		got, err := m.API.Message(ctx, id)
+		var answer *client.Error
 		switch {
-		case client.IsNotFound(err):
-			return false, nil
+		case client.IsNotFound(err), err != nil && !errors.As(err, &answer):
+			return false, nil // not here yet, or the node is only just starting
 		case err != nil:
 			return false, fmt.Errorf("%s: %w", m.Name, err)
 		case got.State == client.StateRejected:

@@ -162,7 +162,13 @@ func (m *Member) tamper(ctx context.Context, statement string, args ...any) erro
 	if err := m.Start(); err != nil {
 		return err
 	}
-	return m.API.WaitReady(ctx)
+	return waitFor(ctx, m.Name+" is connected to the ledger again", func(ctx context.Context) (bool, error) {
+		if !m.up() {
+			return false, fmt.Errorf("its node has ended: %s", lastLine(m.logFile()))
+		}
+		st, err := m.API.LedgerStatus(ctx)
+		return err == nil && st.Connection != nil && st.Connection.State == "connected", nil // an error: not up yet
+	})
 }
 
 // alter changes the database of a member that is down.

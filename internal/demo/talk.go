@@ -209,15 +209,7 @@ func (s *story) reply(ctx context.Context) (told, error) {
 func (s *story) sameOrder(ctx context.Context) (told, error) {
 	a, h := s.insurerA(), s.hospital()
 	if s.broken {
-		alone, err := h.API.Private(ctx, client.NewMessage{
-			Header: client.Header{Topics: []string{claimTopic}},
-			Group:  &client.Group{Name: "note", Members: []client.Member{{Identity: h.Name}}},
-			Data:   []client.DataRef{{Value: json.RawMessage(`"a note to itself"`)}},
-		})
-		if err != nil {
-			return told{}, err
-		}
-		if _, err := h.confirmed(ctx, alone.Header.ID); err != nil {
+		if err := s.aside(ctx, claimTopic); err != nil {
 			return told{}, err
 		}
 	}
