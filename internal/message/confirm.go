@@ -433,13 +433,36 @@ func (c *confirmer) ownVoid(p *store.Pin, sub *store.Submission, epoch, n uint64
 		return c.tx.SetBatchState(s.Self.Org, p.Pin.Pin.Root, store.BatchCollecting, s.now())
 	}
 	c.out.wakeBatch = true
-	if err := c.tx.DropParcels(s.Self.Org, p.Pin.Pin.Root); err != nil {
+	if err := c.abandon(p.Pin.Pin.Root, "the pin is void ("+reason+"); the messages go into another batch"); err != nil {
 		return err
 	}
 	if err := c.tx.LeaveBatch(s.Self.Org, p.Pin.Pin.Root); err != nil {
 		return err
 	}
 	return c.tx.SetBatchState(s.Self.Org, p.Pin.Pin.Root, store.BatchDropped, s.now())
+}
+
+// abandon ends what is still under way for a batch of ours that nobody needs
+// any more.
+func (c *confirmer) abandon(root wire.Hash, reason string) error {
+	org := c.s.Self.Org
+	if err := c.tx.DropParcels(org, root); err != nil {
+		return err
+	}
+	row, err := c.tx.BatchByRoot(org, root)
+	if err != nil || row == nil {
+		return err
+	}
+	ops, err := c.tx.OperationsOfTransaction(*row.Tx.ID)
+	if err != nil {
+		return err
+	}
+	ids := make([]wire.UUID, len(ops))
+	for i, op := range ops {
+		ids[i] = op.ID
+	}
+	_, err = c.tx.UpdateOperations(ids, opFailed, nil, reason, c.s.now()) // those that have ended stay
+	return err
 }
 
 // apply applies a pin to its audience and stores what it did.

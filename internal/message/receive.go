@@ -135,6 +135,13 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		if voted {
 			return refuse(refusedVoted, "this organisation has voted to skip batch %s", env.Root.Short())
 		}
+		// Decided without its payload, it was skipped: its messages would wait
+		// for a verdict that has been given.
+		if decided, err := tx.PastEntry(env.Audience, env.Author, env.Root); err != nil {
+			return err
+		} else if decided != nil && known == nil {
+			return refuse(refusedVoted, "the members have skipped batch %s", env.Root.Short())
+		}
 		fresh, err := tx.InsertBatch(row)
 		if err != nil {
 			return err

@@ -61,7 +61,7 @@ func (w *writer) verdict(v order.Verdict) error {
 		return tx.SetEntry(v.Number, row)
 	}
 	if v.Kind == order.SkippedEntry && v.Author == w.m.c.s.Self.Org {
-		if err := tx.DropParcels(v.Author, v.Root); err != nil { // nobody needs it any more
+		if err := w.m.c.abandon(v.Root, v.Reason); err != nil {
 			return err
 		}
 	}
