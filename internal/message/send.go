@@ -66,7 +66,7 @@ func (p *Peer) Step(ctx context.Context) (more bool, err error) {
 	free := maxParallelSends - len(p.inFlight)
 	waiting := now.Before(p.notBy)
 	p.mu.Unlock()
-	if free <= 0 || waiting || p.s.Network.Node(p.Org) == nil {
+	if free <= 0 || waiting || p.s.Network.Node(p.Org) == nil || !p.s.Network.Active(p.Org, endPosition) {
 		return false, nil
 	}
 	var due []store.Parcel

@@ -62,8 +62,9 @@ type Definition struct {
 	Org     wire.OrgID // author
 	OrgName string
 	Message *store.Message
-	Body    []byte // value of its only data item
-	At      store.Time
+	Body    []byte        // value of its only data item
+	Pinned  wire.Position // what the verdict may ask the ledger about
+	At      store.Time    // now, for rows; no verdict may depend on it
 }
 
 // Defined is what came of a definition: a reason to reject it, or the event

@@ -110,7 +110,7 @@ func (n *Node) applyClaim(tx *store.Tx, d message.Definition) (message.Defined, 
 	if err := json.Unmarshal(d.Body, &c); err != nil {
 		return message.Defined{Reject: fmt.Sprintf("identity claim: %v", err)}, nil
 	}
-	id, reject, err := n.Network.ApplyClaim(tx, n.Namespace, d.Org, d.OrgName, c, d.Message.Header.ID, d.At)
+	id, reject, err := n.Network.ApplyClaim(tx, n.Namespace, d.Org, d.OrgName, c, d.Message.Header.ID, d.Pinned, d.At)
 	if err != nil || reject != "" {
 		return message.Defined{Reject: reject}, err
 	}
@@ -169,6 +169,7 @@ func (n *Node) Run(ctx context.Context) error {
 	go func() { defer workers.Done(); n.serve(ctx) }()
 	<-ctx.Done()
 	workers.Wait()
+	m.WaitPulls()
 	n.senders.wait.Wait()
 	return errors.Join(n.Subscriptions.Close(context.WithoutCancel(ctx)))
 }
