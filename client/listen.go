@@ -13,8 +13,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Listen says which events to follow.
-type Listen struct {
+// ListenOptions say which events to follow.
+type ListenOptions struct {
 	// Name is a durable subscription: the node remembers how far it has got, so
 	// that each event is handled at least once, whatever is restarted. Without a
 	// name the subscription lives as long as the call of Listen.
@@ -50,12 +50,12 @@ const (
 // pingEvery is how often the node must show that it is there.
 const pingEvery = 20 * time.Second
 
-// Follow calls handle for each event, in order, and acknowledges it when handle
+// Listen calls handle for each event, in order, and acknowledges it when handle
 // returns nil. In batch mode handle gets several events at once, otherwise one.
 // It reconnects when the connection is lost; an event that was not acknowledged
 // is then delivered again. It returns when ctx ends, when handle fails (its
 // error), or when the node refuses the subscription (a *ProtocolError).
-func (c *Client) Follow(ctx context.Context, l Listen, handle func(context.Context, []Event) error) error {
+func (c *Client) Listen(ctx context.Context, l ListenOptions, handle func(context.Context, []Event) error) error {
 	s := session{client: c, listen: l, handle: handle}
 	pause := firstPause
 	for {
@@ -84,15 +84,15 @@ func (c *Client) Follow(ctx context.Context, l Listen, handle func(context.Conte
 	}
 }
 
-// finalError ends Follow.
+// finalError ends Listen.
 type finalError struct{ cause error }
 
 func (e *finalError) Error() string { return e.cause.Error() }
 
-// session is one call of Follow over all its connections.
+// session is one call of Listen over all its connections.
 type session struct {
 	client *Client
-	listen Listen
+	listen ListenOptions
 	handle func(context.Context, []Event) error
 	events int64 // handled
 	last   int64 // sequence of the last one

@@ -10,6 +10,7 @@ import (
 )
 
 func TestBasics(t *testing.T) {
+	t.Parallel()
 	net := nodetest.Network(t, 2)
 	s := serve(t, net.Members[0], nil)
 
@@ -197,6 +198,7 @@ func TestBasics(t *testing.T) {
 		s.get("charts/histogram/events?startTime=1&endTime=2&buckets=101").is(400, "FF10298")
 		s.get("charts/histogram/events?startTime=1&endTime=2&buckets=0").is(400, "FF10298")
 		s.get("charts/histogram/events?startTime=2&endTime=1&buckets=1").is(400, "FF10300")
+		s.get("charts/histogram/events?startTime=-9223372036&endTime=9223372036854775807&buckets=1").is(400, "FF10300")
 		if a := s.get("charts/histogram/events?startTime=2&endTime=2&buckets=3").is(200, ""); string(a.body) != "[]\n" {
 			t.Errorf("no span of time has the buckets %s", a.body)
 		}
@@ -245,6 +247,7 @@ func TestBasics(t *testing.T) {
 const absent = "00000000-0000-4000-8000-000000000000"
 
 func TestGuard(t *testing.T) {
+	t.Parallel()
 	net := nodetest.Network(t, 1)
 	s := serve(t, net.Members[0], func(d *api.Deps) {
 		d.Security = api.Security{AllowedHosts: []string{"node.example.com"}, AllowedOrigins: []string{"https://app.example.com"}}
@@ -298,6 +301,7 @@ func TestGuard(t *testing.T) {
 
 // Beyond a bound, writes are refused at once and reads still served.
 func TestOverload(t *testing.T) {
+	t.Parallel()
 	net := nodetest.Network(t, 1)
 	s := serve(t, net.Members[0], func(d *api.Deps) { d.Limits.QueuedWrites = -1 })
 	a := s.post("messages/broadcast", `{"data":[{"value":1}]}`).is(429, "FF90003")

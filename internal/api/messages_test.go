@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"mime/multipart"
-	"net/http"
 	"strings"
 	"testing"
 
@@ -28,6 +27,7 @@ type messageJSON struct {
 }
 
 func TestMessages(t *testing.T) {
+	t.Parallel()
 	net := nodetest.Network(t, 3)
 	a, b := serve(t, net.Members[0], nil), serve(t, net.Members[1], nil)
 
@@ -133,7 +133,7 @@ func TestMessages(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			q, err := http.Get(b.url + v1 + "messages/" + ev.Reference.String())
+			q, err := b.client.Get(b.url + v1 + "messages/" + ev.Reference.String())
 			if err != nil {
 				t.Error(err)
 				return
@@ -145,7 +145,7 @@ func TestMessages(t *testing.T) {
 				return
 			}
 			answer := fmt.Sprintf(`{"header":{"cid":%q,"group":%q},"data":[{"value":{"answer":42}}]}`, m.Header.ID, m.Header.Group)
-			resp, err := http.Post(b.url+v1+"messages/private", jsonCT, strings.NewReader(answer))
+			resp, err := b.client.Post(b.url+v1+"messages/private", jsonCT, strings.NewReader(answer))
 			if err != nil {
 				t.Error(err)
 				return
@@ -178,6 +178,7 @@ func TestMessages(t *testing.T) {
 }
 
 func TestData(t *testing.T) {
+	t.Parallel()
 	net := nodetest.Network(t, 2)
 	a, b := serve(t, net.Members[0], nil), serve(t, net.Members[1], nil)
 

@@ -153,7 +153,9 @@ func (n *Network) org(id wire.OrgID) *orgLife {
 func (n *Network) end(id wire.OrgID, at wire.Position, time store.Time) {
 	if o := n.org(id); len(o.changes)%2 == 1 {
 		o.changes = append(o.changes, at)
-		n.departures = append(n.departures, order.Departure{Position: at, Time: time.Time()})
+		// Order asks who is gone at a departure's position; a change counts from
+		// the position after its own.
+		n.departures = append(n.departures, order.Departure{Position: wire.Position{Block: at.Block, Log: at.Log + 1}, Time: time.Time()})
 	}
 }
 

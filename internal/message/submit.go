@@ -260,9 +260,10 @@ func insertMessage(tx *store.Tx, m *store.Message, items []item) error {
 	return tx.LinkData(m.Seq, seqs)
 }
 
-// refsHash is the hash over a message's references, as existing clients see it.
+// refsHash is the hash over a message's references, as existing clients see it;
+// no references are an empty list at every member.
 func refsHash(refs []store.DataRef) (store.Hex, error) {
-	text, err := json.Marshal(refs)
+	text, err := json.Marshal(append([]store.DataRef{}, refs...))
 	if err != nil {
 		return "", err
 	}

@@ -42,6 +42,7 @@ type Net struct {
 	Members  []*Member
 	t        testing.TB
 	log      *slog.Logger
+	observer *sim.Ledger // sees the chain whatever becomes of the members' connections
 }
 
 // Member is one organisation with its node.
@@ -51,12 +52,12 @@ type Member struct {
 	Org        wire.OrgID
 	Key        wire.Address
 	Ledger     *sim.Ledger
+	Path       string // of the database
 
 	net      *Net
 	self     message.Self
 	keys     *file.Keys
 	dir      string
-	db       string // path of the database
 	cert     wire.Hash
 	founding *node.Founding
 	stop     context.CancelFunc
@@ -71,6 +72,7 @@ type Options struct {
 	Tick    time.Duration // empty blocks on an idle chain; 0 for none
 	Admit   int           // members that are not founders: they have folders and keys, and are not on the ledger
 	Verbose bool          // log to the test
+	NoCheck bool          // the test ends in a state that is not to be checked
 }
 
 // Network founds a network of n members and waits until all know each other.
@@ -101,16 +103,20 @@ func New(t testing.TB, o Options) *Net {
 		}
 	}
 	founding, err := node.Found(wire.NetworkID(chainID, contract), net.Members[0].Org, orgs, time.Now())
-	check(t, err)
+	must(t, err)
 	net.Members[0].founding = founding
 	hash, err := founding.Definition.Hash()
-	check(t, err)
+	must(t, err)
 	net.Chain, err = sim.NewChain(sim.Config{ChainID: chainID, Contract: contract, Founders: founders, Params: o.Params, Epoch1: hash, BlockInterval: o.Block, Tick: o.Tick})
-	check(t, err)
+	must(t, err)
 	for _, m := range net.Members {
 		m.Ledger = net.Chain.Connect(m.keys)
 	}
+	net.observer = net.Chain.Connect(net.Members[0].keys)
 	t.Cleanup(func() {
+		if !o.NoCheck && !t.Failed() {
+			net.Check()
+		}
 		for _, m := range net.Members {
 			m.Stop()
 		}
@@ -125,13 +131,13 @@ func New(t testing.TB, o Options) *Net {
 func (net *Net) member(name string) *Member {
 	dir := net.t.TempDir()
 	ks, err := file.OpenOrCreate(filepath.Join(dir, "keys"), file.Options{})
-	check(net.t, err)
+	must(net.t, err)
 	addresses, err := ks.Addresses(context.Background())
-	check(net.t, err)
+	must(net.t, err)
 	salt := wire.Hash(sha256.Sum256([]byte("salt of " + name)))
 	m := &Member{Name: name, net: net, keys: ks, dir: dir, Key: addresses[0], Org: wire.OrgIDOf(name, salt), cert: sha256.Sum256([]byte("certificate of " + name))}
 	m.self = message.Self{Org: m.Org, Name: name, Salt: salt, Key: m.Key, Node: uuid.Must(uuid.NewV7()), NodeName: name + "-node"}
-	m.db = storetest.Path(net.t)
+	m.Path = storetest.Path(net.t)
 	return m
 }
 
@@ -140,19 +146,24 @@ func (m *Member) Start() {
 	t := m.net.t
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	db, err := store.Open(ctx, store.Options{Path: m.db, Log: m.net.log})
-	check(t, err)
-	blobs, err := disk.Open(filepath.Join(m.dir, "blobs"), disk.Options{NoSync: true})
-	check(t, err)
+	db, err := store.Open(ctx, store.Options{Path: m.Path, Log: m.net.log})
+	must(t, err)
 	n, err := node.New(ctx, node.Parts{
 		Self: m.self, ChainID: chainID, Contract: contract, DB: db, Keys: m.keys, Ledger: m.Ledger,
-		Exchange: m.net.Exchange.Connect(m.Name, m.cert), Blobs: blobs, Founding: m.founding,
+		Exchange: m.net.Exchange.Connect(m.Name, m.cert), Blobs: m.blobs(), Founding: m.founding,
 		Profile: ledger.NodeProfile{CertHash: m.cert, SealKey: m.keys.SealKey(), Endpoints: []string{m.Name}},
 		Log:     m.net.log.With("org", m.Name),
 	})
-	check(t, err)
+	must(t, err)
 	m.Node, m.stop, m.done = n, stop, make(chan error, 1)
 	go func() { m.done <- n.Run(ctx) }()
+}
+
+// blobs opens the member's attachments.
+func (m *Member) blobs() *disk.Store {
+	b, err := disk.Open(filepath.Join(m.dir, "blobs"), disk.Options{NoSync: true})
+	must(m.net.t, err)
+	return b
 }
 
 // Stop stops the member's node, if it runs, and closes its database.
@@ -161,8 +172,8 @@ func (m *Member) Stop() {
 		return
 	}
 	m.stop()
-	check(m.net.t, <-m.done)
-	check(m.net.t, m.DB.Close())
+	must(m.net.t, <-m.done)
+	must(m.net.t, m.DB.Close())
 	m.Node = nil
 }
 
@@ -202,9 +213,9 @@ func (m *Member) Until(what string, ask func(*store.Tx) (bool, error)) {
 	defer cancel()
 	for {
 		last, err := m.Events.Last(ctx)
-		check(t, err)
+		must(t, err)
 		var yes bool
-		check(t, m.DB.Read(ctx, func(tx *store.Tx) (err error) { yes, err = ask(tx); return err }))
+		must(t, m.DB.Read(ctx, func(tx *store.Tx) (err error) { yes, err = ask(tx); return err }))
 		if yes {
 			return
 		}
@@ -223,7 +234,7 @@ func (m *Member) Until(what string, ask func(*store.Tx) (bool, error)) {
 func (m *Member) Broadcast(value string, topics ...string) *store.Message {
 	m.net.t.Helper()
 	msg, err := m.Messages.Broadcast(context.Background(), message.Input{Header: message.Header{Topics: topics}, Data: []message.DataInput{{Value: []byte(value)}}})
-	check(m.net.t, err)
+	must(m.net.t, err)
 	return msg
 }
 
@@ -235,7 +246,7 @@ func (m *Member) Private(value string, to []*Member, topics ...string) *store.Me
 		g.Members = append(g.Members, message.MemberInput{Identity: o.Name})
 	}
 	msg, err := m.Messages.Private(context.Background(), message.Input{Header: message.Header{Topics: topics}, Group: &g, Data: []message.DataInput{{Value: []byte(value)}}})
-	check(m.net.t, err)
+	must(m.net.t, err)
 	return msg
 }
 
@@ -262,7 +273,7 @@ func (m *Member) Order(topic string) []wire.UUID {
 	after := int64(0)
 	for {
 		events, err := m.Events.After(context.Background(), after, 500)
-		check(m.net.t, err)
+		must(m.net.t, err)
 		if len(events) == 0 {
 			return ids
 		}
@@ -275,7 +286,7 @@ func (m *Member) Order(topic string) []wire.UUID {
 	}
 }
 
-func check(t testing.TB, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

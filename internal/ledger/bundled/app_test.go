@@ -2,6 +2,7 @@ package bundled
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"math/big"
 	"os"
@@ -352,6 +353,33 @@ func TestCheckTx(t *testing.T) {
 	res, err := a.CheckTx(t.Context(), &abci.RequestCheckTx{Tx: []byte("junk")})
 	if err != nil || res.Code != codeInvalid {
 		t.Errorf("junk: code %d, %v", res.Code, err)
+	}
+}
+
+// A transaction that no peer heard of is spread again until there is a block.
+func TestStalledTransactionsAreSpreadAgain(t *testing.T) {
+	a, _ := newApp(t)
+	a.intake.every = 5 * time.Millisecond
+	offered, flushed := make(chan []byte, 1024), make(chan struct{}, 1024)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- a.intake.run(ctx, func(raw []byte) error { offered <- raw; return nil }, func() { flushed <- struct{}{} })
+	}()
+	tx := newAccount(t).transfer(t)
+	if err := a.intake.add(tx, false); err != nil {
+		t.Fatal(err)
+	}
+	raw := rawTxs(t, tx)[0]
+	for range 3 {
+		<-flushed
+		if !bytes.Equal(<-offered, raw) {
+			t.Fatal("another transaction was offered")
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
 	}
 }
 

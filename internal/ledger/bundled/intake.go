@@ -28,6 +28,9 @@ const (
 	// offerEvery is how often executable transactions that are not in CometBFT's
 	// mempool are offered to it again.
 	offerEvery = time.Second
+	// spreadMost bounds the growing pauses after which transactions are spread
+	// again while no block comes, in units of offerEvery.
+	spreadMost = 64
 )
 
 // intake is the way of transactions into this validator, from JSON-RPC and from
@@ -35,6 +38,11 @@ const (
 // CometBFT's mempool takes the executable ones, spreads them and starts
 // consensus. Whatever keeps one out of the mempool for a moment, the pool offers
 // it again.
+//
+// CometBFT tells each peer of a transaction once, and a peer that is still
+// catching up does not listen. With no empty blocks that can stop the chain: the
+// validators that do not know a transaction see no reason for a block. So when
+// transactions wait and no block comes, intake has them spread afresh.
 //
 // go-ethereum's pool lets an account that is not in the state yet have one
 // transaction in flight only. Here nobody needs funds, so such accounts are
@@ -45,6 +53,7 @@ type intake struct {
 	signer types.Signer
 	now    func() time.Time
 	log    *slog.Logger
+	every  time.Duration // offerEvery
 
 	mu    sync.Mutex
 	held  map[common.Address][]heldTx // per account in nonce order
@@ -63,6 +72,7 @@ func newIntake(e *engine, now func() time.Time, log *slog.Logger) *intake {
 		signer: types.LatestSigner(e.chain.Config()),
 		now:    now,
 		log:    log,
+		every:  offerEvery,
 		held:   make(map[common.Address][]heldTx),
 	}
 }
@@ -148,16 +158,17 @@ func (in *intake) release() error {
 	return nil
 }
 
-// run offers executable transactions to CometBFT's mempool until ctx ends.
-// offer is called with the raw transaction; it must not mind repetitions.
-func (in *intake) run(ctx context.Context, offer func(raw []byte) error) error {
+// run offers executable transactions to CometBFT's mempool until ctx ends. offer
+// is called with the raw transaction and must not mind repetitions; flush makes
+// the mempool forget all it knows, so that what is offered next is spread anew.
+func (in *intake) run(ctx context.Context, offer func(raw []byte) error, flush func()) error {
 	fresh := make(chan core.NewTxsEvent, 1024)
 	freshSub := in.pool.SubscribeTransactions(fresh, true)
 	defer freshSub.Unsubscribe()
 	heads := make(chan core.ChainHeadEvent, 16)
 	headSub := in.chain.SubscribeChainHeadEvent(heads)
 	defer headSub.Unsubscribe()
-	again := time.NewTicker(offerEvery)
+	again := time.NewTicker(in.every)
 	defer again.Stop()
 
 	push := func(txs []*types.Transaction) {
@@ -177,6 +188,11 @@ func (in *intake) run(ctx context.Context, offer func(raw []byte) error) error {
 			in.log.Warn("mempool did not take transactions, they are offered again", "count", refused, "err", why)
 		}
 	}
+	var (
+		stalledAt common.Hash // head at the last tick, if transactions waited then
+		ticks     int         // since then without a block
+		spreadAt  = 1         // number of ticks at which to spread again; doubles
+	)
 	for {
 		select {
 		case <-ctx.Done():
@@ -196,7 +212,14 @@ func (in *intake) run(ctx context.Context, offer func(raw []byte) error) error {
 				return err
 			}
 			if pending, _ := in.pool.Stats(); pending == 0 {
+				stalledAt = common.Hash{}
 				continue
+			}
+			if head := in.chain.CurrentBlock().Hash(); head != stalledAt {
+				stalledAt, ticks, spreadAt = head, 0, 1
+			} else if ticks++; ticks >= spreadAt {
+				ticks, spreadAt = 0, min(2*spreadAt, spreadMost)
+				flush()
 			}
 			push(in.pending())
 		}

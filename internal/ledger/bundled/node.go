@@ -134,7 +134,7 @@ func Run(ctx context.Context, cfg Config, ready func(Info)) (err error) {
 				return nil
 			}
 			return err
-		})
+		}, comet.Mempool().Flush)
 	}()
 	if ready != nil {
 		ready(Info{
