@@ -75,3 +75,11 @@ func (tx *Tx) InterruptDeliveries(subscription UUID, at Time) error {
 	}
 	return nil
 }
+
+// SweepDeliveries deletes the deliveries of subscriptions that are no more.
+func (tx *Tx) SweepDeliveries() error {
+	if _, err := tx.Exec(`DELETE FROM deliveries WHERE NOT EXISTS (SELECT 1 FROM subscriptions WHERE id = deliveries.subscription)`); err != nil {
+		return fmt.Errorf("deleting the deliveries of deleted subscriptions: %w", err)
+	}
+	return nil
+}
