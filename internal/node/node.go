@@ -81,11 +81,12 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 	n := &Node{Parts: p, Network: identity.NewNetwork(p.ChainID, p.Contract)}
 	n.Events = event.NewLog(p.DB, p.Namespace)
 	n.Subscriptions = event.NewSubscriptions(n.Events, p.Log)
+	n.register.n, n.register.signal = n, make(message.Signal, 1)
 	definitions := message.Definitions{}
 	n.Messages = message.New(message.Config{
 		Self: p.Self, Namespace: p.Namespace, NetName: p.Namespace,
 		DB: p.DB, Keys: p.Keys, Ledger: p.Ledger, Exchange: p.Exchange, Blobs: p.Blobs, Network: n.Network,
-		Definitions: definitions, EventsCommitted: n.Events.Committed,
+		Definitions: definitions, EventsCommitted: func() { n.Events.Committed(); n.register.confirmed() },
 		Log: p.Log, Now: p.Now, NewID: func() wire.UUID { return uuid.Must(uuid.NewV7()) },
 	}, n.startSender)
 	// The one cycle of the packages, cut in the open: a confirmed definition
@@ -93,7 +94,6 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 	definitions[message.TagDatatype] = n.Messages.ApplyDatatype
 	definitions[identity.TagClaim] = n.applyClaim
 	definitions[identity.TagUpdate] = n.applyUpdate
-	n.register.n = n
 	if err := p.DB.Read(ctx, n.Network.Load); err != nil {
 		return nil, fmt.Errorf("load the network's members: %w", err)
 	}
@@ -163,7 +163,7 @@ func (n *Node) Run(ctx context.Context) error {
 	start("confirm", m.Wake.Confirm, plain(m.ConfirmStep))
 	start("pull", m.Wake.Pull, plain(m.PullStep))
 	start("epoch", m.Wake.Epoch, plain(m.EpochStep))
-	start("register", n.register.wake(), plain(n.register.Step))
+	start("register", n.register.signal, plain(n.register.Step))
 	workers.Add(2)
 	go func() { defer workers.Done(); n.follow(ctx) }()
 	go func() { defer workers.Done(); n.serve(ctx) }()

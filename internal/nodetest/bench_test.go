@@ -27,7 +27,7 @@ func benchmark(b *testing.B, private bool) {
 	}
 	ctx := context.Background()
 	last, err := to.Events.Last(ctx)
-	check(b, err)
+	must(b, err)
 	b.ResetTimer()
 	var posters sync.WaitGroup
 	var left atomic.Int64
@@ -51,9 +51,9 @@ func benchmark(b *testing.B, private bool) {
 	posters.Wait()
 	posted := b.Elapsed()
 	for seen := 0; seen < b.N; {
-		check(b, to.Events.Next(ctx, last))
+		must(b, to.Events.Next(ctx, last))
 		events, err := to.Events.After(ctx, last, 1000)
-		check(b, err)
+		must(b, err)
 		for _, e := range events {
 			last = e.Sequence
 			if e.Type == "message_confirmed" {
@@ -74,12 +74,12 @@ func BenchmarkLatency(b *testing.B) {
 	ctx := context.Background()
 	for b.Loop() {
 		last, err := to.Events.Last(ctx)
-		check(b, err)
+		must(b, err)
 		id := from.Private(`"x"`, []*Member{to}, "bench").Header.ID
 		_, err = to.Events.Await(ctx, last, func(e *store.Event) bool {
 			return e.Type == "message_confirmed" && *e.Reference == id
 		})
-		check(b, err)
+		must(b, err)
 	}
 }
 
