@@ -17,11 +17,6 @@ type registrar struct {
 	signal message.Signal
 }
 
-func (r *registrar) wake() message.Signal {
-	r.signal = make(message.Signal, 1)
-	return r.signal
-}
-
 // Step does what is missing, one thing after the other: each shows up here as
 // done only when it has come back from the ledger.
 func (r *registrar) Step(ctx context.Context) (more bool, err error) {
