@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -10,11 +11,15 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/parley-node/parley/internal/api"
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/nodetest"
 	"github.com/parley-node/parley/internal/store"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	v1     = "/api/v1/"
@@ -25,7 +30,7 @@ const (
 type site struct {
 	t      *testing.T
 	member *nodetest.Member
-	api    *api.API
+	client *http.Client
 	url    string
 	admin  string
 	stats  string
@@ -46,7 +51,12 @@ func serve(t *testing.T, m *nodetest.Member, change func(*api.Deps)) *site {
 		change(&d)
 	}
 	a := api.New(d)
-	s := &site{t: t, member: m, api: a}
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	s := &site{t: t, member: m, client: &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 	for _, h := range []struct {
 		url     *string
 		handler http.Handler
@@ -58,7 +68,7 @@ func serve(t *testing.T, m *nodetest.Member, change func(*api.Deps)) *site {
 		*h.url = server.URL
 	}
 	t.Cleanup(func() {
-		if err := sockets.Close(t.Context()); err != nil && t.Context().Err() == nil {
+		if err := sockets.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -100,8 +110,7 @@ func (s *site) do(method, path, body string, header ...string) *answer {
 			req.Header.Set(header[i], header[i+1])
 		}
 	}
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	resp, err := client.Do(req)
+	resp, err := s.client.Do(req)
 	if err != nil {
 		s.t.Fatalf("%s %s: %v", method, path, err)
 	}

@@ -198,6 +198,7 @@ func TestBasics(t *testing.T) {
 		s.get("charts/histogram/events?startTime=1&endTime=2&buckets=101").is(400, "FF10298")
 		s.get("charts/histogram/events?startTime=1&endTime=2&buckets=0").is(400, "FF10298")
 		s.get("charts/histogram/events?startTime=2&endTime=1&buckets=1").is(400, "FF10300")
+		s.get("charts/histogram/events?startTime=-9223372036&endTime=9223372036854775807&buckets=1").is(400, "FF10300")
 		if a := s.get("charts/histogram/events?startTime=2&endTime=2&buckets=3").is(200, ""); string(a.body) != "[]\n" {
 			t.Errorf("no span of time has the buckets %s", a.body)
 		}

@@ -56,6 +56,9 @@ func getHistogram(c *call) (any, error) {
 	if to < from {
 		return nil, errs.New("FF10300", http.StatusBadRequest, "startTime %s is after endTime %s; exchange them", from, to)
 	}
+	if to-from < 0 { // more than 64 bits of nanoseconds
+		return nil, errs.New("FF10300", http.StatusBadRequest, "startTime %s and endTime %s are more than 292 years apart; ask for less", from, to)
+	}
 	if to == from || col == nil {
 		return []bucket{}, nil
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"mime/multipart"
-	"net/http"
 	"strings"
 	"testing"
 
@@ -134,7 +133,7 @@ func TestMessages(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			q, err := http.Get(b.url + v1 + "messages/" + ev.Reference.String())
+			q, err := b.client.Get(b.url + v1 + "messages/" + ev.Reference.String())
 			if err != nil {
 				t.Error(err)
 				return
@@ -146,7 +145,7 @@ func TestMessages(t *testing.T) {
 				return
 			}
 			answer := fmt.Sprintf(`{"header":{"cid":%q,"group":%q},"data":[{"value":{"answer":42}}]}`, m.Header.ID, m.Header.Group)
-			resp, err := http.Post(b.url+v1+"messages/private", jsonCT, strings.NewReader(answer))
+			resp, err := b.client.Post(b.url+v1+"messages/private", jsonCT, strings.NewReader(answer))
 			if err != nil {
 				t.Error(err)
 				return

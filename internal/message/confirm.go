@@ -212,7 +212,7 @@ func (c *confirmer) restore(a *store.Audience) error {
 	if len(active) == 0 {
 		return nil // proposed to us, not current yet
 	}
-	st := order.State{Audience: a.ID, Group: a.Kind == store.KindGroup, Created: a.Kind == store.KindNetwork || a.Begun != nil}
+	st := order.State{Audience: a.ID, Group: a.Kind == store.KindGroup, Created: a.Kind == store.KindNetwork || a.Begun != nil || active[0].Epoch > 1}
 	for _, e := range active {
 		st.Epochs = append(st.Epochs, e.Definition)
 	}
@@ -410,7 +410,7 @@ func (c *confirmer) foreign(p *store.Pin) error {
 	if err != nil || sub == nil {
 		return err
 	}
-	if m := c.machines[sub.Audience]; m == nil || m.Stalled() {
+	if m := c.machines[sub.Audience]; m == nil || m.Stalled() && sub.Epoch >= m.Epoch().Epoch {
 		return nil // it will be found by its tag once the secret is here
 	}
 	return c.ownVoid(p, sub, sub.Epoch, sub.N, "its epoch had ended, or its number was out of the window")

@@ -17,7 +17,7 @@ import (
 const (
 	shortestWait = 10 * time.Millisecond
 	longestWait  = 2 * time.Second
-	refusedWait  = 30 * time.Second // before a refused pin is tried again
+	refusedWait  = 30 * time.Second // before an account whose pin was refused tries again
 )
 
 // needed is how many receipts certify an entry of an audience with v members
@@ -66,16 +66,6 @@ func (s *Service) dueBatches(tx *store.Tx) (due []dueBatch, wait time.Duration, 
 			if in > 0 && (wait == 0 || in < wait) {
 				wait = in
 			}
-			continue
-		}
-		// A pin that the contract refused is not tried again at once: the reason,
-		// such as a suspension, takes people to go away.
-		last, err := tx.LatestSubmission(purposePin, b.Root)
-		if err != nil {
-			return nil, 0, err
-		}
-		if last != nil && last.State == store.SubmissionFailed && s.now()-last.Created < store.Time(refusedWait) {
-			held[b.Audience] = true
 			continue
 		}
 		a, err := tx.AudienceByID(b.Audience)

@@ -255,6 +255,9 @@ func (s *Service) fetchBlob(ctx context.Context, ref wire.BlobRef, names blobNam
 	}
 	info := &blob.Info{Hash: ref.Hash, Size: ref.Size}
 	if have != nil {
+		if have.Size != ref.Size { // who does not have it yet could never get it
+			return nil, fmt.Errorf("it has %d bytes, the batch says %d", have.Size, ref.Size)
+		}
 		info.Chunks = have.Chunks
 	} else if info.Chunks, err = s.fetchChunkList(ctx, ref, names.chunks, holder); err != nil {
 		return nil, fmt.Errorf("list of chunks: %w", err)
@@ -274,6 +277,9 @@ func (s *Service) fetchBlob(ctx context.Context, ref wire.BlobRef, names blobNam
 		return nil, err
 	}
 	defer partial.Close()
+	if partial.Next() == len(info.Chunks) {
+		return info, partial.Commit() // all was here: an earlier attempt ended before the batch was stored
+	}
 	r, err := s.Exchange.Fetch(ctx, peer, names.blob, int64(partial.Next())*blob.ChunkSize)
 	if err != nil {
 		return nil, err

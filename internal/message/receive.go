@@ -161,15 +161,16 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 	return receipt, nil
 }
 
-// epochOf is an epoch whose secret is here; nil if there is none. A proposed
-// epoch that did not win is never asked for by its number.
+// epochOf is an epoch that is or was current and whose secret is here; nil if
+// there is none. One that is only proposed does not count: its proposer could
+// hand out payloads that only those can open who took its invitation.
 func epochOf(tx *store.Tx, audience wire.Hash, number uint64) (*store.Epoch, error) {
 	epochs, err := tx.Epochs(audience)
 	if err != nil {
 		return nil, err
 	}
 	for i := range epochs {
-		if e := &epochs[i]; e.Epoch == number && e.Secret != nil {
+		if e := &epochs[i]; e.Epoch == number && e.Secret != nil && (e.Activated != nil || number == 1) {
 			return e, nil
 		}
 	}
@@ -255,6 +256,11 @@ func (s *Service) faultOf(b *wire.Batch, i int, data []*store.Data, defs map[wir
 	} else if h.Type != TypePrivate {
 		return fmt.Sprintf("a message of type %q does not belong to a group", h.Type)
 	}
+	for _, t := range h.Topics {
+		if t != definitionTopic && identity.CheckName("topic", t) != nil {
+			return fmt.Sprintf("the topic %q is not named as a topic must be", t)
+		}
+	}
 	reserved := len(h.Topics) == 1 && h.Topics[0] == definitionTopic
 	if reserved != (h.Type == TypeDefinition) {
 		return "the topic " + definitionTopic + " is for definitions, and only for them"
@@ -330,28 +336,46 @@ func (s *Service) signReceipt(ctx context.Context, author wire.OrgID, audience w
 	return r, err
 }
 
-// receiveReceipts stores receipts of any members that one peer passes on. What
-// does not hold is refused; order decides which count.
+// receiveReceipts stores receipts of any members that one peer passes on. One that
+// does not hold does not keep the others from counting; if none holds, they are
+// refused. Order decides which count.
 func (s *Service) receiveReceipts(ctx context.Context, receipts []wire.Receipt) error {
+	var bad error
+	hold := make([]*wire.Receipt, 0, len(receipts))
 	for i := range receipts {
-		if receipts[i].Network != s.Network.ID {
-			return refuse(refusedMalformed, "a receipt is for another network")
-		}
-		if err := s.checkSignature(&receipts[i]); err != nil {
-			return refuse(refusedMalformed, "a receipt of %s does not hold: %v", receipts[i].Org.Short(), err)
+		r := &receipts[i]
+		if r.Network != s.Network.ID {
+			bad = refuse(refusedMalformed, "a receipt is for another network")
+		} else if err := s.checkSignature(r); err != nil {
+			bad = refuse(refusedMalformed, "a receipt of %s does not hold: %v", r.Org.Short(), err)
+		} else {
+			hold = append(hold, r)
 		}
 	}
+	if len(hold) == 0 {
+		return bad
+	}
 	err := s.DB.Write(ctx, func(tx *store.Tx) error {
-		for i := range receipts {
-			fresh, err := putReceipt(tx, &receipts[i])
+		stored := 0
+		for _, r := range hold {
+			fresh, err := putReceipt(tx, r)
+			var refused *exchange.Refused
+			if errors.As(err, &refused) {
+				bad = err
+				continue
+			}
 			if err != nil {
 				return err
 			}
+			stored++
 			if fresh {
-				if err := tx.Arrived(store.ArrivedReceipt, receipts[i].Author, receipts[i].Root); err != nil {
+				if err := tx.Arrived(store.ArrivedReceipt, r.Author, r.Root); err != nil {
 					return err
 				}
 			}
+		}
+		if stored == 0 {
+			return bad
 		}
 		return nil
 	})

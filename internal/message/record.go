@@ -106,8 +106,8 @@ func (s *Service) Record(ctx context.Context, a ledger.Advance) error {
 			if err != nil {
 				return err
 			}
-			if sub != nil && sub.State == store.SubmissionSigned {
-				if err := tx.EndSubmission(sub.ID, store.SubmissionFinal, ""); err != nil {
+			if sub != nil {
+				if err := tx.FinishSubmission(sub.ID); err != nil {
 					return err
 				}
 			}

@@ -288,19 +288,18 @@ func (s *Service) checkReceipt(r *wire.Receipt, p store.Parcel) error {
 	return s.checkSignature(r)
 }
 
-// checkSignature says whether a receipt is signed by a valid key of the
-// organisation it names.
+// checkSignature says whether a receipt is signed by a key that the organisation
+// it names has or had: a receipt outlives the key and the membership. Whether the
+// key was valid where it matters, order judges.
 func (s *Service) checkSignature(r *wire.Receipt) error {
 	key, err := r.Signer()
 	if err != nil {
 		return err
 	}
-	for _, k := range s.Network.ValidKeys(r.Org, endPosition) {
-		if k == key {
-			return nil
-		}
+	if !slices.Contains(s.Network.Keys(r.Org, endPosition), key) {
+		return fmt.Errorf("it is signed by %s, which is no key of %s", key, r.Org.Short())
 	}
-	return fmt.Errorf("it is signed by %s, which is no key of %s", key, r.Org.Short())
+	return nil
 }
 
 // putReceipt stores a receipt whose signature was checked. One that misquotes

@@ -21,33 +21,36 @@ const resendAfter = 2 * time.Second
 // its pin numbers, are mined in the order in which they were made.
 type Submitter struct {
 	s     *Service
-	nonce map[wire.Address]int64 // next one of each account
-	sent  map[int64]time.Time    // when a signed submission was sent last
+	nonce map[wire.Address]int64          // next one of each account
+	taken map[wire.Address]map[int64]bool // by what is signed; beyond the next one after a gap
+	sent  map[int64]time.Time             // when a signed submission was sent last
+	held  map[wire.Address]time.Time      // accounts whose pins the contract refused: until when they wait
 }
 
 // NewSubmitter makes the node's submitter.
 func (s *Service) NewSubmitter() *Submitter {
-	return &Submitter{s: s, nonce: map[wire.Address]int64{}, sent: map[int64]time.Time{}}
+	return &Submitter{
+		s: s, nonce: map[wire.Address]int64{}, taken: map[wire.Address]map[int64]bool{}, sent: map[int64]time.Time{}, held: map[wire.Address]time.Time{},
+	}
 }
 
 // Step signs what is due, stores it, and sends it; then sends again what is
-// overdue. next is when to look again if nothing wakes it before.
+// overdue. next is when to look again if nothing wakes it before. What cannot be
+// signed does not keep the rest from going out.
 func (u *Submitter) Step(ctx context.Context) (next time.Duration, err error) {
-	next, fresh, err := u.sign(ctx)
-	if err != nil {
-		return 0, err
-	}
+	next, fresh, failed := u.sign(ctx)
 	for _, sub := range fresh {
 		if err := u.send(ctx, sub); err != nil {
-			return 0, err
+			return 0, errors.Join(failed, err)
 		}
 	}
-	return next, u.resend(ctx)
+	return next, errors.Join(failed, u.resend(ctx))
 }
 
 // sign gives pins and queued calls their numbers, nonces and signatures. The
 // signing happens outside of the transaction that stores it; as nobody else
-// gives out numbers, what was read before still holds.
+// gives out numbers, what was read before still holds. What is queued was made
+// before what is due, so it goes first.
 func (u *Submitter) sign(ctx context.Context) (next time.Duration, fresh []*store.Submission, err error) {
 	s := u.s
 	if s.Network.Founding() == nil {
@@ -62,54 +65,85 @@ func (u *Submitter) sign(ctx context.Context) (next time.Duration, fresh []*stor
 		queued, err = tx.Submissions(store.SubmissionQueued)
 		return err
 	})
-	if err != nil || len(due)+len(queued) == 0 {
-		return next, nil, err
+	if err != nil {
+		return 0, nil, err
 	}
-	for _, b := range due {
-		sub, err := u.signPin(ctx, b)
+	var failed []error
+	for i := range queued {
+		sub := &queued[i]
+		if wait := u.waits(sub.Account); wait > 0 && sub.Purpose != purposeCall {
+			next = sooner(next, wait)
+			continue
+		}
+		signed, err := u.signQueued(ctx, sub)
 		if err != nil {
-			return 0, fresh, fmt.Errorf("pin batch %s: %w", b.row.ID, err)
+			failed = append(failed, fmt.Errorf("sign submission %d (%s): %w", sub.ID, sub.Purpose, err))
+		}
+		if signed {
+			fresh = append(fresh, sub)
+		}
+	}
+	behind := map[wire.Hash]bool{} // audiences in which an earlier batch could not go
+	for _, b := range due {
+		if behind[b.row.Audience] {
+			continue
+		}
+		sub, wait, err := u.signPin(ctx, b)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("pin batch %s: %w", b.row.ID, err))
+		}
+		if sub == nil {
+			next = sooner(next, wait)
+			behind[b.row.Audience] = true
+			continue
 		}
 		fresh = append(fresh, sub)
 	}
-	for i := range queued {
-		signed, err := u.signQueued(ctx, &queued[i])
-		if err != nil {
-			return 0, fresh, fmt.Errorf("sign submission %d: %w", queued[i].ID, err)
-		}
-		if signed {
-			fresh = append(fresh, &queued[i])
-		}
+	return next, fresh, errors.Join(failed...)
+}
+
+// waits is for how long the pins of an account are still put off.
+func (u *Submitter) waits(account wire.Address) time.Duration {
+	return u.held[account].Sub(u.s.Now())
+}
+
+// sooner is the shorter of two waits, where zero or less stands for none.
+func sooner(a, b time.Duration) time.Duration {
+	if a <= 0 || b > 0 && b < a {
+		return b
 	}
-	return next, fresh, nil
+	return a
 }
 
 // signPin takes the next pin number, signs the transaction and stores it together
-// with the batch's new state.
-func (u *Submitter) signPin(ctx context.Context, b dueBatch) (*store.Submission, error) {
+// with the batch's new state. No submission and a wait: its account is put off.
+func (u *Submitter) signPin(ctx context.Context, b dueBatch) (sub *store.Submission, wait time.Duration, err error) {
 	s := u.s
 	key, err := wire.ParseAddress(b.row.Key)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
+	}
+	if wait = u.waits(key); wait > 0 {
+		return nil, wait, nil
 	}
 	nonce, err := u.next(ctx, key)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	n, err := u.nextNumber(ctx, b.row.Audience, b.row.Epoch, key)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	var pin wire.Pin
 	if err := s.DB.Read(ctx, func(tx *store.Tx) error { pin, err = s.pinOf(tx, b, key, n); return err }); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	sub := &store.Submission{Account: key, Purpose: purposePin, Root: b.row.Root, Audience: b.row.Audience, Epoch: b.row.Epoch, N: n, State: store.SubmissionSigned, Created: s.now()}
+	sub = &store.Submission{Account: key, Purpose: purposePin, Root: b.row.Root, Audience: b.row.Audience, Epoch: b.row.Epoch, N: n, State: store.SubmissionSigned, Created: s.now()}
 	if sub.Call, err = wire.Marshal(pin); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if err := u.signInto(ctx, sub, nonce, ledger.PinCall{Pin: pin}); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
 		if err := tx.TakeNumber(sub.Audience, sub.Epoch, key, n); err != nil {
@@ -124,11 +158,11 @@ func (u *Submitter) signPin(ctx context.Context, b dueBatch) (*store.Submission,
 		return tx.SetBatchState(b.row.Org, b.row.Root, store.BatchPinning, sub.Created)
 	})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	u.nonce[key] = nonce + 1
+	u.take(key, nonce)
 	s.wakePeers(s.others(b.epoch.Definition.Members))
-	return sub, nil
+	return sub, 0, nil
 }
 
 // nextNumber is the next pin number of a key. It is taken in the transaction
@@ -154,7 +188,7 @@ func (u *Submitter) signQueued(ctx context.Context, sub *store.Submission) (bool
 	case purposeControl:
 		var c wire.Control
 		if err := wire.Unmarshal(sub.Call, &c); err != nil {
-			return false, err
+			return false, u.giveUp(ctx, sub, err)
 		}
 		var e *store.Epoch
 		if err := s.DB.Read(ctx, func(tx *store.Tx) error { e, err = tx.CurrentEpoch(sub.Audience); return err }); err != nil {
@@ -163,42 +197,62 @@ func (u *Submitter) signQueued(ctx context.Context, sub *store.Submission) (bool
 		if e == nil || e.Secret == nil {
 			return false, nil
 		}
-		if sub.N, err = u.nextNumber(ctx, sub.Audience, e.Epoch, sub.Account); err != nil {
-			return false, err
+		// What comes back to the queue without having been mined keeps its
+		// number: the pin is the same one. Numbers that were thrown away would
+		// soon leave the window.
+		if sub.N == 0 || sub.Epoch != e.Epoch {
+			if sub.N, err = u.nextNumber(ctx, sub.Audience, e.Epoch, sub.Account); err != nil {
+				return false, err
+			}
+			sub.Epoch = e.Epoch
 		}
-		sub.Epoch = e.Epoch
 		pin, err := s.controlPin(e, c, sub.Account, sub.N)
 		if err != nil {
-			return false, err
+			return false, u.giveUp(ctx, sub, err)
 		}
 		call = ledger.PinCall{Pin: pin}
-	case purposePin: // taken back because another transaction took its nonce
+	case purposePin: // taken back because it was refused, or another transaction took its nonce
 		var pin wire.Pin
 		if err := wire.Unmarshal(sub.Call, &pin); err != nil {
-			return false, err
+			return false, u.giveUp(ctx, sub, err)
 		}
 		call = ledger.PinCall{Pin: pin}
 	default:
 		if call, err = ledger.DecodeCall(sub.Call); err != nil {
-			return false, err
+			return false, u.giveUp(ctx, sub, err)
 		}
 	}
-	if err := u.signInto(ctx, sub, nonce, call); err != nil {
+	var refusal *ledger.Refusal
+	if err := u.signInto(ctx, sub, nonce, call); errors.As(err, &refusal) {
+		return false, u.giveUp(ctx, sub, refusal)
+	} else if err != nil {
 		return false, err
 	}
-	err = s.DB.Write(ctx, func(tx *store.Tx) error {
+	var stored bool
+	err = s.DB.Write(ctx, func(tx *store.Tx) (err error) {
 		if sub.Purpose == purposeControl {
 			if err := tx.TakeNumber(sub.Audience, sub.Epoch, sub.Account, sub.N); err != nil {
 				return err
 			}
 		}
-		return tx.SignSubmission(sub)
+		stored, err = tx.SignSubmission(sub)
+		return err
 	})
-	if err != nil {
+	if err != nil || !stored {
 		return false, err
 	}
-	u.nonce[sub.Account] = nonce + 1
+	u.take(sub.Account, nonce)
 	return true, nil
+}
+
+// giveUp ends a queued call that can never be signed as it is.
+func (u *Submitter) giveUp(ctx context.Context, sub *store.Submission, why error) error {
+	s := u.s
+	s.incident(ctx, "impossible_call", fmt.Sprintf("a %s of this node cannot be signed: %v", sub.Purpose, why), fmt.Sprint(sub.ID))
+	return s.DB.Write(ctx, func(tx *store.Tx) error {
+		_, err := tx.FailSubmission(sub.ID, why.Error())
+		return err
+	})
 }
 
 func (u *Submitter) signInto(ctx context.Context, sub *store.Submission, nonce int64, call ledger.Call) error {
@@ -210,28 +264,39 @@ func (u *Submitter) signInto(ctx context.Context, sub *store.Submission, nonce i
 	return nil
 }
 
-// next is the account's next nonce: after those we have signed, and after those
-// that the chain has counted, whichever is further.
+// next is the account's next nonce: the first from what the chain has counted
+// that nothing of ours is signed with. So a gap, which a refused call may leave,
+// is filled before anything else.
 func (u *Submitter) next(ctx context.Context, account wire.Address) (int64, error) {
-	if n, ok := u.nonce[account]; ok {
-		return n, nil
-	}
-	st, err := u.s.Ledger.State(ctx, &account)
-	if err != nil {
-		return 0, fmt.Errorf("ask the ledger for the next nonce of %s: %w", account, err)
-	}
-	next := int64(st.Nonce)
-	err = u.s.DB.Read(ctx, func(tx *store.Tx) error {
-		signed, err := tx.Submissions(store.SubmissionSigned)
-		for _, sub := range signed {
-			if sub.Account == account && sub.Nonce != nil {
-				next = max(next, *sub.Nonce+1)
-			}
+	if _, ok := u.nonce[account]; !ok {
+		st, err := u.s.Ledger.State(ctx, &account)
+		if err != nil {
+			return 0, fmt.Errorf("ask the ledger for the next nonce of %s: %w", account, err)
 		}
-		return err
-	})
-	return next, err
+		taken := map[int64]bool{}
+		err = u.s.DB.Read(ctx, func(tx *store.Tx) error {
+			signed, err := tx.Submissions(store.SubmissionSigned)
+			for _, sub := range signed {
+				if sub.Account == account && sub.Nonce != nil {
+					taken[*sub.Nonce] = true
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+		u.nonce[account], u.taken[account] = int64(st.Nonce), taken
+	}
+	n := u.nonce[account]
+	for u.taken[account][n] {
+		n++
+	}
+	return n, nil
 }
+
+// take uses up a nonce that next gave.
+func (u *Submitter) take(account wire.Address, nonce int64) { u.nonce[account] = nonce + 1 }
 
 // send hands a signed call to the ledger. What the ledger says for certain is
 // recorded; anything else leaves the row, which is sent again.
@@ -265,6 +330,7 @@ func (u *Submitter) nonceUsed(ctx context.Context, sub *store.Submission) error 
 	switch {
 	case errors.As(err, &refusal):
 		return u.refused(ctx, sub, refusal)
+	case errors.Is(err, ledger.ErrNonceUsed): // for certain: a final block holds another
 	case err != nil:
 		s.Log.Warn("could not ask the ledger what became of a transaction", "tx", sub.TxHash.Short(), "err", err)
 		return nil
@@ -274,29 +340,44 @@ func (u *Submitter) nonceUsed(ctx context.Context, sub *store.Submission) error 
 	s.incident(ctx, "nonce_taken", fmt.Sprintf("another program uses account %s: nonce %d was taken, the call is signed again; give each node a key of its own", sub.Account, *sub.Nonce), sub.TxHash.String())
 	delete(u.sent, sub.ID)
 	delete(u.nonce, sub.Account)
-	if err := s.DB.Write(ctx, func(tx *store.Tx) error { return tx.RequeueSubmission(sub.ID) }); err != nil {
+	if err := s.DB.Write(ctx, func(tx *store.Tx) error { _, err := tx.RequeueSubmission(sub.ID); return err }); err != nil {
 		return err
 	}
 	s.Wake.Submit.Set()
 	return nil
 }
 
-// refused ends a call that the contract does not take. A batch whose pin was
-// refused is pinned again under a new number, once the reason is gone. Whether
-// the refusal used the account's nonce depends on the chain, so it is asked.
+// refused handles a call that the contract does not take. A pin is put off with
+// all others of its account, as it is and under its number, until the reason,
+// such as a suspension, is gone: that takes people. Any other call has failed.
+//
+// Whether the refusal used the account's nonce depends on the chain. If it did
+// not, what is signed with later ones would wait for ever, and is signed again.
 func (u *Submitter) refused(ctx context.Context, sub *store.Submission, r *ledger.Refusal) error {
 	s := u.s
+	st, err := s.Ledger.State(ctx, &sub.Account)
+	if err != nil {
+		s.Log.Warn("could not ask the ledger for the next nonce of a refused call", "tx", sub.TxHash.Short(), "err", err)
+		return nil // it is sent, and refused, again
+	}
 	s.incident(ctx, "refused_call", fmt.Sprintf("the network contract refused a %s of this node: %s", sub.Purpose, r.Reason), sub.TxHash.String())
 	delete(u.sent, sub.ID)
 	delete(u.nonce, sub.Account)
+	if sub.Purpose != purposeCall {
+		u.held[sub.Account] = s.Now().Add(refusedWait)
+	}
 	return s.DB.Write(ctx, func(tx *store.Tx) error {
-		if err := tx.EndSubmission(sub.ID, store.SubmissionFailed, r.Reason); err != nil {
+		var open bool // its record may have come meanwhile
+		var err error
+		if sub.Purpose == purposeCall {
+			open, err = tx.FailSubmission(sub.ID, r.Reason)
+		} else {
+			open, err = tx.RequeueSubmission(sub.ID)
+		}
+		if err != nil || !open || int64(st.Nonce) > *sub.Nonce {
 			return err
 		}
-		if sub.Purpose != purposePin {
-			return nil
-		}
-		return tx.SetBatchState(s.Self.Org, sub.Root, store.BatchCollecting, s.now())
+		return tx.RequeueAfter(sub.Account, *sub.Nonce)
 	})
 }
 
@@ -313,8 +394,10 @@ func (u *Submitter) resend(ctx context.Context) error {
 	open := map[int64]bool{}
 	now := u.s.Now()
 	for i := range signed {
+		open[signed[i].ID] = true
+	}
+	for i := range signed {
 		sub := &signed[i]
-		open[sub.ID] = true
 		if now.Sub(u.sent[sub.ID]) < resendAfter {
 			continue
 		}

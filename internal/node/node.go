@@ -86,11 +86,12 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 	n := &Node{Parts: p, Network: identity.NewNetwork(p.ChainID, p.Contract)}
 	n.Events = event.NewLog(p.DB, p.Namespace)
 	n.Subscriptions = event.NewSubscriptions(n.Events, p.Log)
+	n.register.n, n.register.signal = n, make(message.Signal, 1)
 	definitions := message.Definitions{}
 	n.Messages = message.New(message.Config{
 		Self: p.Self, Namespace: p.Namespace, NetName: p.Namespace,
 		DB: p.DB, Keys: p.Keys, Ledger: p.Ledger, Exchange: p.Exchange, Blobs: p.Blobs, Network: n.Network,
-		Definitions: definitions, EventsCommitted: n.Events.Committed,
+		Definitions: definitions, EventsCommitted: func() { n.Events.Committed(); n.register.confirmed() },
 		Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter,
 	}, n.startSender)
 	// The one cycle of the packages, cut in the open: a confirmed definition
@@ -98,7 +99,6 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 	definitions[message.TagDatatype] = n.Messages.ApplyDatatype
 	definitions[identity.TagClaim] = n.applyClaim
 	definitions[identity.TagUpdate] = n.applyUpdate
-	n.register = registrar{n: n, signal: make(message.Signal, 1)}
 	if err := p.DB.Read(ctx, n.Network.Load); err != nil {
 		return nil, fmt.Errorf("load the network's members: %w", err)
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 	"github.com/parley-node/parley/internal/identity"
@@ -15,6 +16,15 @@ import (
 type registrar struct {
 	n      *Node
 	signal message.Signal
+	done   atomic.Bool // nothing was missing at the last look
+}
+
+// confirmed wakes the registrar while its own claims may be among what was
+// confirmed.
+func (r *registrar) confirmed() {
+	if !r.done.Load() {
+		r.signal.Set()
+	}
 }
 
 // Step does what is missing, one thing after the other: each shows up here as
@@ -44,6 +54,7 @@ func (r *registrar) Step(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	r.done.Store(node != nil)
 	switch {
 	case org == nil && pending == 0:
 		_, err = n.ClaimOrg(ctx)

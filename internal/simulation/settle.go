@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/parley-node/parley/internal/check"
@@ -142,8 +143,10 @@ func (w *world) busy() string {
 }
 
 func (w *world) underWay(tx *store.Tx, m *member, here map[wire.OrgID]bool) (string, error) {
+	if open, err := w.undecided(tx); err != nil || open != "" {
+		return open, err
+	}
 	for _, q := range []struct{ what, query string }{
-		{"messages that are not decided", `SELECT COUNT(*) FROM messages WHERE state IN ('ready', 'sent', 'pending')`},
 		{"arrivals", `SELECT COUNT(*) FROM arrivals`},
 		{"ledger calls", `SELECT COUNT(*) FROM submissions WHERE state IN ('queued', 'signed')`},
 		{"own batches", `SELECT COUNT(*) FROM batches WHERE own AND state IN ('collecting', 'pinning')`},
@@ -186,6 +189,35 @@ func (w *world) underWay(tx *store.Tx, m *member, here map[wire.OrgID]bool) (str
 		}
 	}
 	return "", nil
+}
+
+// undecided names the messages without a verdict of members that are still
+// there. What an author who has left had not pinned stays as it is.
+func (w *world) undecided(tx *store.Tx) (string, error) {
+	rows, err := tx.Query(`SELECT id, state, org, root FROM messages WHERE state IN ('ready', 'sent', 'pending') ORDER BY seq`)
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	var open []string
+	for rows.Next() {
+		var id wire.UUID
+		var state string
+		var org wire.OrgID
+		var root []byte
+		if err := rows.Scan(&id, &state, &org, &root); err != nil {
+			return "", err
+		}
+		author, label := w.find(org), id.String()
+		if !author.belongs || author.away {
+			continue
+		}
+		if s := w.byID[id]; s != nil {
+			label = s.label
+		}
+		open = append(open, fmt.Sprintf("%s of %s is %s in batch %.4x", label, author.name, state, root))
+	}
+	return strings.Join(open, ", "), rows.Err()
 }
 
 // compare holds the members' final states against each other, and each against

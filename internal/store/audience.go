@@ -162,9 +162,10 @@ func (tx *Tx) NextNumber(audience wire.Hash, epoch uint64, key wire.Address) (ui
 	return uint64(max(next, high+1)), err
 }
 
-// TakeNumber uses up a pin number of one of our keys.
+// TakeNumber uses up a pin number of one of our keys, and all below it.
 func (tx *Tx) TakeNumber(audience wire.Hash, epoch uint64, key wire.Address, n uint64) error {
 	_, err := tx.Exec(`INSERT INTO counters (audience, epoch, signer, next) VALUES ($1,$2,$3,$4)
-		ON CONFLICT (audience, epoch, signer) DO UPDATE SET next = excluded.next`, audience, int64(epoch), key, int64(n)+1)
+		ON CONFLICT (audience, epoch, signer) DO UPDATE SET
+		next = CASE WHEN excluded.next > counters.next THEN excluded.next ELSE counters.next END`, audience, int64(epoch), key, int64(n)+1)
 	return err
 }

@@ -12,7 +12,7 @@ import (
 
 // Options say where a database is.
 type Options struct {
-	Path    string       // file; its folder must exist
+	Path    string       // SQLite file, whose folder must exist; or postgres://user@host/database?search_path=schema
 	Readers int          // connections for Read; 0 means 4
 	Log     *slog.Logger // nil means none
 }
@@ -20,9 +20,10 @@ type Options struct {
 // DB is one node's database. All methods are safe for concurrent use.
 type DB struct {
 	path    string
+	name    string // path without a password
 	log     *slog.Logger
 	dialect dialect
-	lock    *os.File
+	lock    *os.File // of a file; nil for a server, where the writer's connection holds the lock
 	pools   pools
 
 	readers chan *conn // idle connections; nil stands for one yet to be opened
@@ -38,13 +39,30 @@ type DB struct {
 // ErrClosed is returned by what is called after Close.
 var ErrClosed = errors.New("the database is closed")
 
-// Open opens the database, creates it if it is not there, and brings its schema
-// up to date. One process at a time may hold it: a second one is refused with
-// the process id of the first. A database that a newer version of the program
-// has written is refused as well.
+// Open opens the database, creates its tables if they are not there, and brings
+// its schema up to date. One process at a time may hold it: a second one is
+// refused with the process id of the first. A database that a newer version of
+// the program has written is refused as well.
 func Open(ctx context.Context, o Options) (*DB, error) {
+	db, err := open(o)
+	if err != nil {
+		return nil, err
+	}
+	writer, err := db.prepare(ctx)
+	if err != nil {
+		return nil, errors.Join(db.explain(err), db.release())
+	}
+	for range cap(db.readers) {
+		db.readers <- nil
+	}
+	go db.runWriter(writer)
+	return db, nil
+}
+
+// open makes the pools and takes the lock of a file.
+func open(o Options) (*DB, error) {
 	if o.Path == "" {
-		return nil, errors.New("store: Options.Path is empty; name a file")
+		return nil, errors.New("store: Options.Path is empty; name a file or a postgres:// URL")
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -52,52 +70,63 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if o.Readers == 0 {
 		o.Readers = 4
 	}
-	lock, err := acquireLock(o.Path)
-	if err != nil {
-		return nil, err
-	}
 	db := &DB{
 		path:    o.Path,
+		name:    redact(o.Path),
 		log:     o.Log,
 		dialect: sqliteDialect,
-		lock:    lock,
 		readers: make(chan *conn, o.Readers),
 		writes:  make(chan *write),
 		closing: make(chan struct{}),
 		stopped: make(chan struct{}),
 	}
+	var err error
+	if isPostgres(o.Path) {
+		db.dialect = postgresDialect
+		db.pools, err = openPostgres(o.Path, o.Readers)
+		return db, err
+	}
+	if db.lock, err = acquireLock(o.Path); err != nil {
+		return nil, err
+	}
 	if db.pools, err = openSQLite(o.Path, o.Readers); err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, db.lock.Close())
 	}
-	if err := db.prepare(ctx); err != nil {
-		return nil, errors.Join(db.explain(err), db.pools.close(), lock.Close())
-	}
-	for range o.Readers {
-		db.readers <- nil
-	}
-	go db.runWriter()
 	return db, nil
 }
 
-// prepare migrates and refreshes the planner's statistics.
-func (db *DB) prepare(ctx context.Context) error {
-	c, err := db.openConn(ctx, db.pools.write)
-	if err != nil {
-		return fmt.Errorf("opening %s: %w", db.path, err)
+// release undoes open.
+func (db *DB) release() error {
+	err := db.pools.close()
+	if db.lock != nil {
+		err = errors.Join(err, db.lock.Close())
 	}
-	if err := db.migrate(ctx, c); err != nil {
-		return errors.Join(err, c.close())
-	}
-	if _, err := c.sql.ExecContext(ctx, db.dialect.optimizeAtOpen); err != nil {
-		return errors.Join(fmt.Errorf("refreshing statistics of %s: %w", db.path, err), c.close())
-	}
-	return c.close()
+	return err
 }
 
-// Path is the file that the database is in.
+// prepare migrates, refreshes the planner's statistics and returns the writer's
+// connection.
+func (db *DB) prepare(ctx context.Context) (*conn, error) {
+	c, err := db.openConn(ctx, db.pools.write)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", db.name, err)
+	}
+	if err := db.migrate(ctx, c); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	if text := db.dialect.optimizeAtOpen; text != "" {
+		if _, err := c.sql.ExecContext(ctx, text); err != nil {
+			return nil, errors.Join(fmt.Errorf("refreshing statistics of %s: %w", db.name, err), c.close())
+		}
+	}
+	return c, nil
+}
+
+// Path is the file or URL that the database is at, as Open was told: a URL may
+// hold a password.
 func (db *DB) Path() string { return db.path }
 
-// Close waits for the writes under way, refuses new ones and closes the file.
+// Close waits for the writes under way, refuses new ones and closes the database.
 // Every Read must have returned. Calling it again returns the same result.
 func (db *DB) Close() error {
 	db.once.Do(func() {
@@ -108,7 +137,7 @@ func (db *DB) Close() error {
 				db.closed = errors.Join(db.closed, c.close())
 			}
 		}
-		db.closed = errors.Join(db.closed, db.pools.close(), db.lock.Close())
+		db.closed = errors.Join(db.closed, db.release())
 	})
 	return db.closed
 }
@@ -136,7 +165,7 @@ func (db *DB) Read(ctx context.Context, f func(tx *Tx) error) error {
 	if c == nil {
 		var err error
 		if c, err = db.openConn(ctx, db.pools.read); err != nil {
-			return db.explain(fmt.Errorf("opening a reader of %s: %w", db.path, err))
+			return db.explain(fmt.Errorf("opening a reader of %s: %w", db.name, err))
 		}
 	}
 	if err := c.exec(ctx, db.dialect.beginRead); err != nil {
@@ -150,7 +179,7 @@ func (db *DB) Read(ctx context.Context, f func(tx *Tx) error) error {
 			// A statement that was interrupted may have spoilt the connection.
 			if end := c.exec(context.WithoutCancel(ctx), "ROLLBACK"); end != nil {
 				if gone := c.discard(); gone != nil {
-					db.log.Warn("closing a reader failed", "path", db.path, "error", gone)
+					db.log.Warn("closing a reader failed", "path", db.name, "error", gone)
 				}
 				return
 			}
@@ -165,7 +194,11 @@ func (db *DB) Read(ctx context.Context, f func(tx *Tx) error) error {
 // they are out of date. Call it every few hours: without them a filtered list
 // can be hundreds of times slower.
 func (db *DB) Optimize(ctx context.Context) error {
-	return db.Write(ctx, func(tx *Tx) error {
+	run := db.Write
+	if db.dialect.optimizeReading {
+		run = db.Read
+	}
+	return run(ctx, func(tx *Tx) error {
 		_, err := tx.Exec(db.dialect.optimize)
 		return err
 	})

@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,6 +45,20 @@ func migrations(files fs.FS) ([]migration, error) {
 	return list, nil
 }
 
+// SchemaID names the schema that this program makes: programs with the same id
+// can use each other's databases.
+func SchemaID() (string, error) {
+	list, err := migrations(migrationFiles)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	for _, m := range list {
+		fmt.Fprintf(h, "%s %d\n%s", m.name, len(m.text), m.text)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8]), nil
+}
+
 // migrate brings the schema to the newest version, one transaction per file.
 func (db *DB) migrate(ctx context.Context, c *conn) error {
 	list, err := migrations(migrationFiles)
@@ -55,16 +71,16 @@ func (db *DB) migrate(ctx context.Context, c *conn) error {
 func (db *DB) apply(ctx context.Context, c *conn, list []migration) error {
 	version, err := db.schemaVersion(ctx, c)
 	if err != nil {
-		return fmt.Errorf("reading the schema version of %s: %w", db.path, err)
+		return fmt.Errorf("reading the schema version of %s: %w", db.name, err)
 	}
 	if version > len(list) {
-		return fmt.Errorf("database %s has schema version %d, and this program knows versions up to %d: use the newer program that wrote it, or restore an older backup", db.path, version, len(list))
+		return fmt.Errorf("database %s has schema version %d, and this program knows versions up to %d: use the newer program that wrote it, or restore an older backup", db.name, version, len(list))
 	}
 	for _, m := range list[version:] {
 		if err := db.applyOne(ctx, c, m); err != nil {
-			return fmt.Errorf("migrating %s with %s: %w", db.path, m.name, err)
+			return fmt.Errorf("migrating %s with %s: %w", db.name, m.name, err)
 		}
-		db.log.Info("database migrated", "path", db.path, "version", m.version)
+		db.log.Info("database migrated", "path", db.name, "version", m.version)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func TestMigrationsApplyInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pools.close()
-	db := &DB{path: path, dialect: sqliteDialect, log: slog.New(slog.DiscardHandler)}
+	db := &DB{path: path, name: path, dialect: sqliteDialect, log: slog.New(slog.DiscardHandler)}
 	c, err := db.openConn(t.Context(), pools.write)
 	if err != nil {
 		t.Fatal(err)

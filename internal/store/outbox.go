@@ -113,11 +113,12 @@ func (tx *Tx) InsertSubmission(s *Submission) error {
 		s.Account, s.Nonce, s.Purpose, s.Root, s.Audience, int64(s.Epoch), int64(s.N), s.Call, s.TxHash, raw, s.Bump, s.State, s.Op, int64(s.Created)).Scan(&s.ID)
 }
 
-// SignSubmission stores the signed form of a call, before it is sent.
-func (tx *Tx) SignSubmission(s *Submission) error {
-	_, err := tx.Exec(`UPDATE submissions SET nonce = $1, tx_hash = $2, raw = $3, bump = $4, epoch = $5, n = $6, state = 'signed' WHERE id = $7`,
+// SignSubmission stores the signed form of a queued call, before it is sent;
+// false if it has ended meanwhile.
+func (tx *Tx) SignSubmission(s *Submission) (bool, error) {
+	n, err := tx.Exec(`UPDATE submissions SET nonce = $1, tx_hash = $2, raw = $3, bump = $4, epoch = $5, n = $6, state = 'signed' WHERE id = $7 AND state = 'queued'`,
 		s.Nonce, s.TxHash, s.Raw, s.Bump, int64(s.Epoch), int64(s.N), s.ID)
-	return err
+	return n == 1, err
 }
 
 const submissionColumns = `id, account, nonce, purpose, root, audience, epoch, n, call, tx_hash, raw, bump, state, op, created, error`
@@ -141,15 +142,36 @@ func (tx *Tx) LatestSubmission(purpose string, root wire.Hash) (*Submission, err
 	return one(tx, scanSubmission, `SELECT `+submissionColumns+` FROM submissions WHERE purpose = $1 AND root = $2 ORDER BY id DESC LIMIT 1`, purpose, root)
 }
 
-// EndSubmission makes it final or failed.
-func (tx *Tx) EndSubmission(id int64, state, reason string) error {
-	_, err := tx.Exec(`UPDATE submissions SET state = $1, error = $2 WHERE id = $3`, state, reason, id)
+// FinishSubmission ends a call whose record was read from the ledger, also one
+// that was taken back meanwhile.
+func (tx *Tx) FinishSubmission(id int64) error {
+	_, err := tx.Exec(`UPDATE submissions SET state = 'final', error = '' WHERE id = $1 AND state IN ('queued', 'signed')`, id)
 	return err
 }
 
-// RequeueSubmission takes a signed call back, because another transaction took
-// its nonce.
-func (tx *Tx) RequeueSubmission(id int64) error {
-	_, err := tx.Exec(`UPDATE submissions SET state = 'queued', nonce = NULL WHERE id = $1`, id)
+// FailSubmission ends a call that the contract refused, and frees its nonce;
+// false if it has ended already.
+func (tx *Tx) FailSubmission(id int64, reason string) (bool, error) {
+	n, err := tx.Exec(`UPDATE submissions SET state = 'failed', error = $1, nonce = NULL WHERE id = $2 AND state IN ('queued', 'signed')`, reason, id)
+	return n == 1, err
+}
+
+// RequeueSubmission takes a signed call back to be signed again, and frees its
+// nonce; false if it has ended.
+func (tx *Tx) RequeueSubmission(id int64) (bool, error) {
+	n, err := tx.Exec(`UPDATE submissions SET state = 'queued', nonce = NULL WHERE id = $1 AND state = 'signed'`, id)
+	return n == 1, err
+}
+
+// RequeueAfter takes back what an account has signed with later nonces.
+func (tx *Tx) RequeueAfter(account wire.Address, nonce int64) error {
+	_, err := tx.Exec(`UPDATE submissions SET state = 'queued', nonce = NULL WHERE account = $1 AND nonce > $2 AND state = 'signed'`, account, nonce)
 	return err
+}
+
+// ControlsUnderWay counts the control pins of ours in an audience that are not
+// final.
+func (tx *Tx) ControlsUnderWay(audience wire.Hash) (n int, err error) {
+	err = tx.QueryRow(`SELECT COUNT(*) FROM submissions WHERE state IN ('queued', 'signed') AND purpose = 'control' AND audience = $1`, audience).Scan(&n)
+	return n, err
 }

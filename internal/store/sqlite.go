@@ -16,13 +16,16 @@ import (
 // dialect is where the two databases differ. Everything else is written once,
 // in the SQL that both understand.
 type dialect struct {
-	tokens         map[string]string // in migrations
-	hasMeta        string            // counts tables named meta
-	beginWrite     string
-	beginRead      string
-	optimizeAtOpen string
-	optimize       string
-	marks          func(query string) string // rewrites $1, $2 … where that helps
+	tokens          map[string]string // in migrations
+	hasMeta         string            // counts tables named meta
+	beginWrite      string
+	beginRead       string
+	optimizeAtOpen  string // "" for nothing
+	optimize        string
+	optimizeReading bool                                    // optimize works in a transaction that only reads
+	marks           func(query string) string               // rewrites $1, $2 … where that helps
+	explain         func(error) (kind error, remedy string) // of the database's own errors; nil if not known
+	transient       func(error) bool                        // the transaction may succeed if it is run again
 }
 
 var sqliteDialect = dialect{
@@ -38,6 +41,8 @@ var sqliteDialect = dialect{
 	optimizeAtOpen: "PRAGMA optimize=0x10002",
 	optimize:       "PRAGMA optimize",
 	marks:          questionMarks,
+	explain:        explainSQLite,
+	transient:      func(error) bool { return false }, // the one writer has no rival
 }
 
 // questionMarks writes ? for $1, $2 … if they stand in the text in this order,
@@ -102,15 +107,25 @@ func openSQLite(path string, readers int) (pools, error) {
 
 // ErrDisk marks errors that a person must help with: no space, a failing disk,
 // a read-only or damaged file. The database goes on by itself once it can.
-var ErrDisk = errors.New("the disk or the database file needs attention")
+var ErrDisk = errors.New("the disk or the database needs attention")
 
 // explain adds to a database error what to do about it, where that is known.
 func (db *DB) explain(err error) error {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	if !ok || errors.Is(err, ErrDisk) {
+	if err == nil || errors.Is(err, ErrDisk) || errors.Is(err, ErrUnreachable) {
 		return err
 	}
-	remedy := ""
+	kind, remedy := db.dialect.explain(err)
+	if kind == nil {
+		return err
+	}
+	return fmt.Errorf("database %s: %s (%w): %w", db.name, remedy, kind, err)
+}
+
+func explainSQLite(err error) (kind error, remedy string) {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return nil, ""
+	}
 	switch e.Code() & 0xff { // the low byte is the primary code
 	case lib.SQLITE_FULL:
 		remedy = "no space left: free space on its volume; writing goes on by itself then"
@@ -123,13 +138,7 @@ func (db *DB) explain(err error) error {
 	case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
 		remedy = "the file is damaged or not a database: restore it from a backup"
 	default:
-		return err
+		return nil, ""
 	}
-	return fmt.Errorf("database %s: %s (%w): %w", db.path, remedy, ErrDisk, err)
-}
-
-// isUnique reports whether err is a violated UNIQUE constraint.
-func isUnique(err error) bool {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	return ok && (e.Code() == lib.SQLITE_CONSTRAINT_UNIQUE || e.Code() == lib.SQLITE_CONSTRAINT_PRIMARYKEY)
+	return ErrDisk, remedy
 }

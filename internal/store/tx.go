@@ -18,8 +18,19 @@ var ErrNoRows = sql.ErrNoRows
 // each distinct text is prepared once per connection, so keep the number of
 // texts small.
 type Tx struct {
-	ctx  context.Context
-	conn *conn // nil when the function has returned
+	ctx    context.Context
+	conn   *conn // nil when the function has returned
+	failed error // of the first statement that failed
+}
+
+// fail notes a statement's error. PostgreSQL then refuses what follows, so no
+// function may go on, on any database.
+func (tx *Tx) fail(err error, query string) error {
+	err = fmt.Errorf("%w in %s", err, firstWords(query))
+	if tx.failed == nil {
+		tx.failed = err
+	}
+	return err
 }
 
 // Context is the context of the call, with its values; in a write it does not
@@ -33,12 +44,12 @@ func (tx *Tx) Exec(query string, args ...any) (int64, error) {
 	}
 	s, err := tx.conn.statement(tx.ctx, query)
 	if err != nil {
-		return 0, err
+		return 0, tx.fail(err, query)
 	}
 	defer s.release()
 	r, err := s.sql.ExecContext(tx.ctx, args...)
 	if err != nil {
-		return 0, fmt.Errorf("%w in %s", err, firstWords(query))
+		return 0, tx.fail(err, query)
 	}
 	return r.RowsAffected()
 }
@@ -50,12 +61,12 @@ func (tx *Tx) Query(query string, args ...any) (*Rows, error) {
 	}
 	s, err := tx.conn.statement(tx.ctx, query)
 	if err != nil {
-		return nil, err
+		return nil, tx.fail(err, query)
 	}
 	r, err := s.sql.QueryContext(tx.ctx, args...)
 	if err != nil {
 		s.release()
-		return nil, fmt.Errorf("%w in %s", err, firstWords(query))
+		return nil, tx.fail(err, query)
 	}
 	rows := &Rows{rows: r, stmt: s, conn: tx.conn}
 	tx.conn.open[rows] = struct{}{}
@@ -148,7 +159,7 @@ func (c *conn) statement(ctx context.Context, query string) (*stmt, error) {
 	}
 	p, err := c.sql.PrepareContext(ctx, c.marks(query))
 	if err != nil {
-		return nil, fmt.Errorf("preparing %s: %w", firstWords(query), err)
+		return nil, err
 	}
 	s := &stmt{sql: p, busy: true, spare: cached != nil}
 	if s.spare {

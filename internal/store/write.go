@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -30,7 +31,7 @@ type write struct {
 // again where that matters.)
 //
 // Functions that wait at the same time share one commit; each is undone alone
-// if it fails or panics. f may be run more than once, so it must have no effect
+// if it fails or panics, or goes on after a statement that failed. f may be run more than once, so it must have no effect
 // outside the transaction except on variables that it sets anew each time. f
 // must not call Write or Read, and must not keep tx.
 //
@@ -71,9 +72,9 @@ type writer struct {
 	conn *conn // nil until opened, and after a failure
 }
 
-func (db *DB) runWriter() {
+func (db *DB) runWriter(c *conn) {
 	defer close(db.stopped)
-	w := &writer{db: db}
+	w := &writer{db: db, conn: c}
 	defer w.drop()
 	for {
 		select {
@@ -91,19 +92,22 @@ func (w *writer) group(first *write) {
 		w.fail([]*write{first}, err)
 		return
 	}
-	var done []*write // to be committed
+	var done, again []*write // to be committed, and to be run once more
 	deadline := time.Now().Add(groupTime)
 	for n, next := 0, first; next != nil; n++ {
 		if next.claimed.CompareAndSwap(false, true) {
 			err := w.apply(next)
-			if err == nil {
+			switch {
+			case err == nil:
 				done = append(done, next)
-			} else {
+			case w.db.dialect.transient(err):
+				again = append(again, next)
+			default:
 				next.result <- w.db.explain(err)
 			}
 			if errors.Is(err, errUndone) {
 				w.drop()
-				w.again(done)
+				w.again(append(done, again...))
 				return
 			}
 		}
@@ -116,27 +120,59 @@ func (w *writer) group(first *write) {
 		}
 	}
 	w.finish(done)
+	w.again(again)
 }
 
-// again runs functions whose shared transaction was lost to another one, each
-// in a transaction of its own.
+// again runs functions whose shared transaction was lost, each in a transaction
+// of its own.
 func (w *writer) again(writes []*write) {
 	for _, one := range writes {
-		if err := w.begin(); err != nil {
-			w.fail([]*write{one}, err)
-			continue
-		}
-		if err := w.apply(one); err != nil {
-			one.result <- w.db.explain(err)
-			if errors.Is(err, errUndone) {
-				w.drop()
-			} else {
-				w.finish(nil)
+		err := w.alone(one)
+		for attempt := 1; err != nil && w.db.dialect.transient(err) && !errors.Is(err, errCommit) && attempt < attempts; attempt++ {
+			if !w.pause(attempt) {
+				break
 			}
-			continue
+			err = w.alone(one)
 		}
-		w.finish([]*write{one})
+		one.result <- w.db.explain(err)
 	}
+}
+
+// Bounds of trying a transaction again that lost against another, or whose
+// connection was lost.
+const (
+	attempts   = 5
+	firstPause = 10 * time.Millisecond
+)
+
+// pause waits between attempts, longer each time and never as long as a rival
+// does; false if the database is closing.
+func (w *writer) pause(attempt int) bool {
+	most := firstPause << attempt
+	t := time.NewTimer(most/2 + rand.N(most/2))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-w.db.closing:
+		return false
+	}
+}
+
+// alone runs one function in a transaction of its own.
+func (w *writer) alone(one *write) error {
+	if err := w.begin(); err != nil {
+		return err
+	}
+	err := w.apply(one)
+	if errors.Is(err, errUndone) {
+		w.drop()
+		return err
+	}
+	if err != nil {
+		return errors.Join(err, w.end(sqlRollback))
+	}
+	return w.end(sqlCommit)
 }
 
 func (w *writer) begin() (err error) {
@@ -144,7 +180,7 @@ func (w *writer) begin() (err error) {
 	if w.conn == nil {
 		if w.conn, err = w.db.openConn(ctx, w.db.pools.write); err != nil {
 			w.conn = nil
-			return fmt.Errorf("opening the writer of %s: %w", w.db.path, err)
+			return fmt.Errorf("opening the writer of %s: %w", w.db.name, err)
 		}
 	}
 	if err := w.conn.exec(ctx, w.db.dialect.beginWrite); err != nil {
@@ -160,19 +196,22 @@ func (w *writer) apply(one *write) error {
 	// The context's end must not interrupt a statement: that would undo the
 	// whole transaction, other functions included.
 	ctx := context.WithoutCancel(one.ctx)
-	if err := w.conn.exec(ctx, "SAVEPOINT one"); err != nil {
+	if err := w.conn.exec(ctx, sqlSavepoint); err != nil {
 		return fmt.Errorf("%w: %w", errUndone, err)
 	}
 	tx := &Tx{ctx: ctx, conn: w.conn}
 	err := contain(one.f, tx)
+	if err == nil && tx.failed != nil {
+		err = fmt.Errorf("the function goes on after a statement that failed: %w", tx.failed)
+	}
 	tx.conn = nil
 	w.conn.closeRows()
 	if err != nil {
-		if undo := w.conn.exec(ctx, "ROLLBACK TO SAVEPOINT one"); undo != nil {
+		if undo := w.conn.exec(ctx, sqlUndo); undo != nil {
 			return fmt.Errorf("%w: %w", errUndone, err)
 		}
 	}
-	if release := w.conn.exec(ctx, "RELEASE SAVEPOINT one"); release != nil {
+	if release := w.conn.exec(ctx, sqlRelease); release != nil {
 		return fmt.Errorf("%w: %w", errUndone, errors.Join(err, release))
 	}
 	return err
@@ -188,19 +227,31 @@ func contain(f func(*Tx) error, tx *Tx) (err error) {
 	return f(tx)
 }
 
+// errCommit marks a commit that failed. What the database then has is not known
+// if the connection to it was lost.
+var errCommit = errors.New("committing")
+
+// end ends the open transaction.
+func (w *writer) end(with string) error {
+	if err := w.conn.exec(context.Background(), with); err != nil {
+		w.drop() // which rolls back
+		return fmt.Errorf("%w: %w", errCommit, err)
+	}
+	if with == sqlCommit {
+		w.db.commits.Add(1)
+	}
+	return nil
+}
+
 // finish commits the open transaction and tells its functions.
 func (w *writer) finish(done []*write) {
-	end := "COMMIT"
+	with := sqlCommit
 	if len(done) == 0 {
-		end = "ROLLBACK"
+		with = sqlRollback
 	}
-	if err := w.conn.exec(context.Background(), end); err != nil {
-		w.drop() // which rolls back
-		w.fail(done, fmt.Errorf("committing: %w", err))
+	if err := w.end(with); err != nil {
+		w.fail(done, err)
 		return
-	}
-	if len(done) > 0 {
-		w.db.commits.Add(1)
 	}
 	for _, one := range done {
 		one.result <- nil
@@ -209,7 +260,7 @@ func (w *writer) finish(done []*write) {
 
 func (w *writer) fail(writes []*write, err error) {
 	err = w.db.explain(err)
-	w.db.log.Error("database write failed", "path", w.db.path, "functions", len(writes), "error", err)
+	w.db.log.Error("database write failed", "path", w.db.name, "functions", len(writes), "error", err)
 	for _, one := range writes {
 		one.result <- err
 	}
@@ -222,7 +273,7 @@ func (w *writer) drop() {
 		return
 	}
 	if err := w.conn.discard(); err != nil {
-		w.db.log.Warn("closing the writer failed", "path", w.db.path, "error", err)
+		w.db.log.Warn("closing the writer failed", "path", w.db.name, "error", err)
 	}
 	w.conn = nil
 }

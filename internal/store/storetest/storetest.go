@@ -1,4 +1,6 @@
-// Package storetest gives each test a fresh, migrated database in milliseconds.
+// Package storetest gives each test a fresh, migrated database in milliseconds:
+// an SQLite file, or, with the environment variable PARLEY_TEST_POSTGRES, a
+// database on the PostgreSQL server at that URL, whose user may create some.
 package storetest
 
 import (
@@ -11,6 +13,10 @@ import (
 
 	"github.com/parley-node/parley/internal/store"
 )
+
+// Postgres reports whether the tests run on PostgreSQL, for those about what
+// only one kind of database has.
+func Postgres() bool { return os.Getenv(serverURL) != "" }
 
 // template is the content of an empty, migrated database file.
 var template = sync.OnceValues(func() (file []byte, err error) {
@@ -30,16 +36,35 @@ var template = sync.OnceValues(func() (file []byte, err error) {
 	return os.ReadFile(path)
 })
 
-// New returns an empty database in the test's own folder, closed when the test
-// ends. It may be used inside a testing/synctest bubble.
+// New returns an empty database of the test's own, closed when the test ends. It
+// may be used inside a testing/synctest bubble.
 func New(t testing.TB) *store.DB {
 	t.Helper()
 	return Open(t, Path(t))
 }
 
-// Path returns the path of an empty, migrated database file that nobody has
-// opened yet.
+// Path returns the path of an empty, migrated database that nobody has opened
+// yet: a file, or a URL.
 func Path(t testing.TB) string {
+	t.Helper()
+	if Postgres() {
+		return newPostgres(t, true)
+	}
+	return File(t)
+}
+
+// EmptyPath returns the path of a database without any table, which nobody has
+// opened yet.
+func EmptyPath(t testing.TB) string {
+	t.Helper()
+	if Postgres() {
+		return newPostgres(t, false)
+	}
+	return filepath.Join(t.TempDir(), "parley.db")
+}
+
+// File is Path on SQLite, whatever the environment says.
+func File(t testing.TB) string {
 	t.Helper()
 	file, err := template()
 	if err != nil {
@@ -52,7 +77,7 @@ func Path(t testing.TB) string {
 	return path
 }
 
-// Open opens a database file, for tests that close it and open it again.
+// Open opens a database, for tests that close it and open it again.
 func Open(t testing.TB, path string) *store.DB {
 	t.Helper()
 	db, err := store.Open(t.Context(), store.Options{Path: path})

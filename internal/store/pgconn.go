@@ -1,0 +1,275 @@
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// The database/sql driver in this file is a thin one on pgx.Conn. It differs
+// from pgx's own in three ways that the store relies on:
+//
+//   - BEGIN, SAVEPOINT and RELEASE wait for the next statement and travel with
+//     it, so that a function of a group commit costs no round trips of its own.
+//   - A query's rows are read at once. A function may then run a statement while
+//     it goes through the rows of another, as it may with SQLite. All queries of
+//     the store are bounded.
+//   - Any Go string can be stored, also one that is not text to PostgreSQL
+//     (pgtext.go).
+
+// errLost marks an error after which the connection is gone, and with it any
+// transaction that was not committed.
+var errLost = errors.New("the connection to the database server is lost")
+
+// pgConnector opens connections for one pool.
+type pgConnector struct {
+	config *pgx.ConnConfig
+	ready  func(context.Context, *pgx.Conn) error // runs on each new connection
+}
+
+func (c *pgConnector) Driver() driver.Driver { return pgDriver{} }
+
+func (c *pgConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, c.config)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.ready(ctx, conn); err != nil {
+		return nil, errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
+	}
+	return &pgConn{conn: conn}, nil
+}
+
+// pgDriver satisfies driver.Connector; connections come from pgConnector.
+type pgDriver struct{}
+
+func (pgDriver) Open(string) (driver.Conn, error) {
+	return nil, errors.New("the store opens its connections through a connector")
+}
+
+// pgConn is a connection with the statements that wait for the next one.
+type pgConn struct {
+	conn    *pgx.Conn
+	waiting []string
+}
+
+// Statements that begin and end transactions, as the writer and readers send
+// them.
+const (
+	sqlSavepoint = "SAVEPOINT one"
+	sqlUndo      = "ROLLBACK TO SAVEPOINT one"
+	sqlRelease   = "RELEASE SAVEPOINT one"
+	sqlCommit    = "COMMIT"
+	sqlRollback  = "ROLLBACK"
+)
+
+func (c *pgConn) IsValid() bool { return !c.conn.IsClosed() }
+
+func (c *pgConn) Close() error { return c.conn.Close(context.Background()) }
+
+// Begin is not used: the store begins transactions with statements.
+func (c *pgConn) Begin() (driver.Tx, error) {
+	return nil, errors.New("begin transactions with a statement")
+}
+
+func (c *pgConn) Prepare(query string) (driver.Stmt, error) { return &pgStmt{c, query}, nil }
+
+// ExecContext runs what has no arguments, also several statements at once.
+func (c *pgConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if len(args) > 0 {
+		return c.run(ctx, query, args)
+	}
+	last := ""
+	if len(c.waiting) > 0 {
+		last = c.waiting[len(c.waiting)-1]
+	}
+	switch {
+	case strings.HasPrefix(query, "BEGIN"), query == sqlSavepoint:
+		c.waiting = append(c.waiting, query)
+		return driver.ResultNoRows, nil
+	case query == sqlUndo && last == sqlSavepoint: // nothing has happened since
+		return driver.ResultNoRows, nil
+	case query == sqlRelease && last == sqlSavepoint:
+		c.waiting = c.waiting[:len(c.waiting)-1]
+		return driver.ResultNoRows, nil
+	case query == sqlRelease && c.conn.PgConn().TxStatus() == 'T':
+		c.waiting = append(c.waiting, query)
+		return driver.ResultNoRows, nil
+	case (query == sqlRollback || query == sqlCommit) && strings.HasPrefix(strings.Join(c.waiting, ";"), "BEGIN"):
+		c.waiting = c.waiting[:0] // the transaction has not begun
+		return driver.ResultNoRows, nil
+	}
+	results, err := c.conn.PgConn().Exec(ctx, strings.Join(append(c.waiting, query), ";\n")).ReadAll()
+	c.waiting = c.waiting[:0]
+	for _, r := range results {
+		err = errors.Join(err, r.Err)
+	}
+	if err != nil {
+		return nil, c.lost(ctx, firstError(results, err))
+	}
+	tag := results[len(results)-1].CommandTag
+	if query == sqlCommit && tag.String() != sqlCommit {
+		return nil, errors.New("the database rolled the transaction back instead of committing it")
+	}
+	return driver.RowsAffected(tag.RowsAffected()), nil
+}
+
+// firstError is the error of the statement that failed: what follows it fails
+// only because of it.
+func firstError(results []*pgconn.Result, err error) error {
+	for _, r := range results {
+		if r.Err != nil {
+			return r.Err
+		}
+	}
+	return err
+}
+
+// lost marks an error that took the connection with it, unless the caller's
+// context did.
+func (c *pgConn) lost(ctx context.Context, err error) error {
+	if c.conn.IsClosed() && ctx.Err() == nil {
+		return fmt.Errorf("%w: %w", errLost, err)
+	}
+	return err
+}
+
+// run sends a statement after those that wait, in one round trip, and reads its
+// whole result.
+func (c *pgConn) run(ctx context.Context, query string, args []driver.NamedValue) (_ *pgResult, err error) {
+	defer func() {
+		if err != nil {
+			err = c.lost(ctx, err)
+		}
+	}()
+	var batch pgx.Batch
+	for _, w := range c.waiting {
+		batch.Queue(w)
+	}
+	c.waiting = c.waiting[:0]
+	values := make([]any, len(args))
+	for i, a := range args {
+		if values[i] = a.Value; values[i] != nil {
+			if s, is := a.Value.(string); is {
+				values[i] = toPostgresText(s)
+			}
+		}
+	}
+	batch.Queue(query, values...)
+	sent := c.conn.SendBatch(ctx, &batch)
+	defer func() {
+		if end := sent.Close(); err == nil {
+			err = end
+		}
+	}()
+	for range len(batch.QueuedQueries) - 1 {
+		if _, err := sent.Exec(); err != nil {
+			return nil, err
+		}
+	}
+	rows, err := sent.Query()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	r := &pgResult{}
+	for _, f := range rows.FieldDescriptions() {
+		r.columns = append(r.columns, f.Name)
+	}
+	for rows.Next() {
+		row, err := rows.Values()
+		if err != nil {
+			return nil, err
+		}
+		for i, v := range row {
+			if row[i], err = fromPostgres(v); err != nil {
+				return nil, fmt.Errorf("column %s: %w", r.columns[i], err)
+			}
+		}
+		r.rows = append(r.rows, row)
+	}
+	rows.Close()
+	r.affected = rows.CommandTag().RowsAffected()
+	return r, rows.Err()
+}
+
+// fromPostgres makes one of the types that database/sql knows.
+func fromPostgres(v any) (any, error) {
+	switch v := v.(type) {
+	case nil, int64, bool, []byte, float64:
+		return v, nil
+	case int32:
+		return int64(v), nil
+	case int16:
+		return int64(v), nil
+	case string:
+		return fromPostgresText(v), nil
+	}
+	return nil, fmt.Errorf("a value of type %T: cast it to one of the types that columns have", v)
+}
+
+// pgStmt is a statement's text; pgx keeps what it has prepared by the text.
+type pgStmt struct {
+	conn  *pgConn
+	query string
+}
+
+func (s *pgStmt) Close() error  { return nil }
+func (s *pgStmt) NumInput() int { return -1 } // the server counts
+
+func (s *pgStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	return s.conn.ExecContext(ctx, s.query, args)
+}
+
+func (s *pgStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	r, err := s.conn.run(ctx, s.query, args)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Exec and Query are what database/sql calls without a context: it never does.
+func (s *pgStmt) Exec([]driver.Value) (driver.Result, error) { return nil, driver.ErrSkip }
+func (s *pgStmt) Query([]driver.Value) (driver.Rows, error)  { return nil, driver.ErrSkip }
+
+// QueryContext runs a query that is not prepared.
+func (c *pgConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	return (&pgStmt{c, query}).QueryContext(ctx, args)
+}
+
+// pgResult is a complete result: driver.Rows of a query, driver.Result of the
+// rest.
+type pgResult struct {
+	columns  []string
+	rows     [][]any
+	next     int
+	affected int64
+}
+
+func (r *pgResult) Columns() []string { return r.columns }
+func (r *pgResult) Close() error      { return nil }
+
+func (r *pgResult) Next(to []driver.Value) error {
+	if r.next == len(r.rows) {
+		return io.EOF
+	}
+	for i, v := range r.rows[r.next] {
+		to[i] = v
+	}
+	r.rows[r.next] = nil // what was read may be freed
+	r.next++
+	return nil
+}
+
+func (r *pgResult) RowsAffected() (int64, error) { return r.affected, nil }
+
+func (r *pgResult) LastInsertId() (int64, error) {
+	return 0, errors.New("PostgreSQL has no last inserted id: use RETURNING")
+}
