@@ -166,7 +166,7 @@ func (n *Node) Run(ctx context.Context) error {
 	go func() { defer workers.Done(); n.serve(ctx) }()
 	<-ctx.Done()
 	workers.Wait()
-	m.WaitPulls()
+	n.Messages.WaitPulls()
 	n.senders.wait.Wait()
 	return errors.Join(n.Subscriptions.Close(context.WithoutCancel(ctx)))
 }
