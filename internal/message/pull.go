@@ -357,6 +357,9 @@ func (s *Service) fetchBlob(ctx context.Context, ref wire.BlobRef, names blobNam
 		return nil, err
 	}
 	defer partial.Close()
+	if partial.Next() == len(info.Chunks) {
+		return info, partial.Commit() // all was here: an earlier attempt ended before the batch was stored
+	}
 	// A holder that gives no chunk in time is left; what it gave is kept.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
