@@ -85,6 +85,22 @@ func (db *DB) apply(ctx context.Context, c *conn, list []migration) error {
 	return nil
 }
 
+// current is an error unless the database has the schema of this program.
+func (db *DB) current(ctx context.Context, c *conn) error {
+	list, err := migrations(migrationFiles)
+	if err != nil {
+		return err
+	}
+	version, err := db.schemaVersion(ctx, c)
+	if err != nil {
+		return fmt.Errorf("reading the schema version of %s: %w", db.name, err)
+	}
+	if version != len(list) {
+		return fmt.Errorf("database %s has schema version %d, this program reads version %d: use the program that the node runs", db.name, version, len(list))
+	}
+	return nil
+}
+
 func (db *DB) applyOne(ctx context.Context, c *conn, m migration) (err error) {
 	text := m.text
 	for token, is := range db.dialect.tokens {
