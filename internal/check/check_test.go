@@ -112,7 +112,8 @@ func TestFindsWhatIsPlanted(t *testing.T) {
 			UPDATE batches SET state = 'held' WHERE length(envelope) = 40`, []check.Kind{check.Batch}},
 		{"a decided batch is called held", `UPDATE batches SET state = 'held' WHERE seq = (SELECT MAX(seq) FROM batches WHERE NOT own)`, []check.Kind{check.Batch}},
 		{"a receipt was altered", `UPDATE receipts SET receipt = zeroblob(9) WHERE rowid = (SELECT MAX(rowid) FROM receipts WHERE root IN (SELECT hash FROM epochs))`, []check.Kind{check.Receipt}},
-		{"a receipt and a vote of ours", `INSERT INTO votes SELECT root, author, 1 FROM receipts WHERE org = (SELECT org FROM batches WHERE own LIMIT 1) LIMIT 1`, []check.Kind{check.Receipt}},
+		{"a receipt and a vote of ours", `INSERT INTO votes SELECT t.root, t.author, b.audience, 1 FROM receipts t JOIN batches b ON b.root = t.root AND b.org = t.author
+			WHERE t.org = (SELECT org FROM batches WHERE own LIMIT 1) LIMIT 1`, []check.Kind{check.Receipt}},
 		{"a datatype was altered", `UPDATE datatypes SET value = '{}'`, []check.Kind{check.Datatype}},
 		{"a datatype is gone", `DELETE FROM datatypes`, []check.Kind{check.Datatype}},
 		{"an identity was altered", `UPDATE identities SET org = zeroblob(32) WHERE type = 'node' AND seq = (SELECT MAX(seq) FROM identities WHERE type = 'node')`, []check.Kind{check.Identity}},

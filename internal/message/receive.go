@@ -103,7 +103,7 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 	if err != nil {
 		return nil, err
 	}
-	blobs, err := s.fetchBlobs(ctx, b, env, epoch.Secret.Keys(), holder)
+	blobs, err := s.fetchBlobs(ctx, b, env.Root, epoch.Secret.Keys(), holder)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		return nil, err
 	}
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
-		voted, err := tx.Voted(env.Author, env.Root)
+		voted, err := tx.Voted(env.Audience, env.Author, env.Root)
 		if err != nil {
 			return err
 		}
@@ -339,7 +339,11 @@ func (s *Service) signReceipt(ctx context.Context, author wire.OrgID, audience w
 	if err != nil {
 		return nil, err
 	}
-	r.Signature, err = s.Keys.Sign(ctx, s.Self.Key, digest, "receipt")
+	here, err := s.Keys.Addresses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.Signature, err = s.Keys.Sign(ctx, s.keyNow(here), digest, "receipt")
 	return r, err
 }
 
