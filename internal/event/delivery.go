@@ -38,9 +38,16 @@ type Consumer struct {
 	room      chan struct{}  // holds at most one "a frame was acknowledged"
 	drained   chan struct{}  // closed when draining and nothing is in flight
 
+	serves string // transport of the subscriptions that it may consume
+	manual bool   // taking a frame does not move the stored position
+	resume *int64 // start after this instead of the stored position
+	finish func() // waits for deliveries under way when no more are to be made; may be nil
+
 	mu        sync.Mutex
 	ref       Ref         // of the delivery under way
 	window    int         // how many frames may be in flight
+	ahead     int         // how many may be acknowledged before the oldest one in flight
+	unacked   int         // how many of inflight are not acknowledged
 	passed    int64       // everything up to it was sent, or passed over by the filter
 	moved     func(int64) // told of each new position, under mu
 	inflight  []flight    // oldest first; never begins with an acknowledged one
@@ -64,6 +71,7 @@ func NewConsumer(transport Transport, autoAck bool, clock *atomic.Uint64) *Consu
 		transport: transport,
 		autoAck:   autoAck,
 		clock:     clock,
+		serves:    TransportWebSockets,
 		room:      make(chan struct{}, 1),
 		drained:   make(chan struct{}),
 		withdrawn: make(map[store.UUID]struct{}),
@@ -104,6 +112,13 @@ func (c *Consumer) Ack(id *store.UUID) bool {
 		return c.forget(id)
 	}
 	c.inflight[at].acked = true
+	c.unacked--
+	defer func() {
+		select {
+		case c.room <- struct{}{}:
+		default:
+		}
+	}()
 	if at > 0 {
 		return true // the position waits for the frames before it
 	}
@@ -114,10 +129,6 @@ func (c *Consumer) Ack(id *store.UUID) bool {
 	c.inflight = c.inflight[n:]
 	c.moved(c.position())
 	c.settle()
-	select {
-	case c.room <- struct{}{}:
-	default:
-	}
 	return true
 }
 
@@ -136,10 +147,10 @@ func (c *Consumer) forget(id *store.UUID) bool {
 }
 
 // begin starts a delivery after a position; moved hears of every later one.
-func (c *Consumer) begin(ref Ref, window int, position int64, moved func(int64)) {
+func (c *Consumer) begin(ref Ref, window, ahead int, position int64, moved func(int64)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ref, c.window, c.passed, c.moved = ref, window, position, moved
+	c.ref, c.window, c.ahead, c.passed, c.moved = ref, window, ahead, position, moved
 }
 
 // end withdraws what is in flight, to be sent again by whoever serves the
@@ -153,7 +164,7 @@ func (c *Consumer) end() int64 {
 			c.withdrawn[f.id] = struct{}{}
 		}
 	}
-	c.inflight = nil
+	c.inflight, c.unacked = nil, 0
 	c.settle()
 	return position
 }
@@ -180,7 +191,7 @@ func (c *Consumer) pass(sequence int64) int64 {
 func (c *Consumer) waitRoom(ctx context.Context) (waited bool, err error) {
 	for {
 		c.mu.Lock()
-		free := !c.draining && len(c.inflight) < c.window
+		free := !c.draining && c.unacked < c.window && len(c.inflight) < c.window+c.ahead
 		c.mu.Unlock()
 		if free {
 			return waited, nil
@@ -202,6 +213,7 @@ func (c *Consumer) send(ctx context.Context, f *Frame) error {
 	c.mu.Lock()
 	// Noted before it is sent, since the acknowledgement may come at once.
 	c.inflight = append(c.inflight, flight{id: f.ID, first: f.Events[0].Sequence, nth: c.clock.Add(1)})
+	c.unacked++
 	c.passed = f.Events[len(f.Events)-1].Sequence
 	c.mu.Unlock()
 	if err := c.transport(f); err != nil {

@@ -48,7 +48,7 @@ func (s *Subscriptions) Serve(ctx context.Context, name string, c *Consumer) err
 		if err != nil && ctx.Err() == nil {
 			s.logger.Warn("read subscription; trying again", "namespace", s.log.namespace, "subscription", name, "error", err)
 		}
-		if sub == nil {
+		if sub == nil || sub.Transport != c.serves {
 			pause(ctx, s.log.poll, changed)
 			continue
 		}
@@ -71,11 +71,23 @@ func (s *Subscriptions) serve(ctx context.Context, changed <-chan struct{}, sub 
 		}
 		return nil
 	}
-	c.begin(d.ref, d.frames(), sub.Position, d.store)
-	err = d.runUntil(ctx, changed, sub.Position)
-	// Whoever is served next reads the position from the database.
-	if position := c.end(); position != sub.Position {
-		d.store(position)
+	position := sub.Position
+	if c.resume != nil {
+		position = *c.resume
+	}
+	if c.manual {
+		d.store = func(int64) {}
+	}
+	c.begin(d.ref, d.frames(), d.plan.ahead, position, d.store)
+	err = d.runUntil(ctx, changed, position)
+	if c.finish != nil {
+		c.finish()
+	}
+	reached := c.end()
+	if c.manual {
+		c.resume = &reached // where it goes on under a new definition
+	} else if reached != sub.Position {
+		d.store(reached) // whoever is served next reads it from the database
 	}
 	if err := s.positions.save(context.WithoutCancel(ctx)); err != nil {
 		s.logger.Error("store subscription position; its last events will be delivered again",
@@ -127,7 +139,7 @@ func (s *Subscriptions) ServeEphemeral(ctx context.Context, e *Ephemeral, c *Con
 		plan:     e.plan,
 		store:    func(int64) {},
 	}
-	c.begin(d.ref, d.frames(), e.after, d.store)
+	c.begin(d.ref, d.frames(), 0, e.after, d.store)
 	defer c.end()
 	return d.run(ctx, e.after)
 }
@@ -174,6 +186,9 @@ func (s *Subscriptions) changed(name string) <-chan struct{} {
 
 // announce tells the consumer of a subscription that its definition has changed.
 func (s *Subscriptions) announce(name string) {
+	if s.outbound != nil {
+		s.outbound.wake()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l := s.lines[name]; l != nil {
@@ -305,6 +320,11 @@ func (d *dispatch) add(ctx context.Context, e Enriched) error {
 
 // flush sends what is pending as one frame.
 func (d *dispatch) flush(ctx context.Context) error {
+	if d.plan.withData {
+		if err := d.log.attach(ctx, d.pending); err != nil {
+			return err
+		}
+	}
 	f := &Frame{ID: d.pending[0].ID, Batch: d.plan.batch, Subscription: d.ref, Events: d.pending}
 	if f.Batch {
 		id, err := uuid.NewV7()

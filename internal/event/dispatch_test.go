@@ -175,7 +175,7 @@ func TestPositionsAreCoalesced(t *testing.T) {
 func TestAcksOutOfOrder(t *testing.T) {
 	var position int64
 	c := NewConsumer(func(*Frame) error { return nil }, false, new(atomic.Uint64))
-	c.begin(Ref{}, 10, 0, func(p int64) { position = p })
+	c.begin(Ref{}, 10, 0, 0, func(p int64) { position = p })
 	var ids []uuid.UUID
 	for _, sequence := range []int64{3, 5, 9} { // the others do not match the filter
 		id := uuid.New()

@@ -18,6 +18,36 @@ type Enriched struct {
 	Message         *store.Message         `json:"message,omitempty"` // references to its data, no values
 	Transaction     *store.Transaction     `json:"transaction,omitempty"`
 	Operation       *store.Operation       `json:"operation,omitempty"`
+
+	// Data is that of the message, where a subscription asks for it.
+	Data []*store.Data `json:"data,omitempty"`
+}
+
+// attach adds the data of messages to events.
+func (l *Log) attach(ctx context.Context, events []Enriched) error {
+	var messages []int64
+	for i := range events {
+		if m := events[i].Message; m != nil {
+			messages = append(messages, m.Seq)
+		}
+	}
+	if len(messages) == 0 {
+		return nil
+	}
+	var data map[int64][]*store.Data
+	err := l.db.Read(ctx, func(tx *store.Tx) (err error) {
+		data, err = tx.DataOfMessages(messages)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read the data of %d messages: %w", len(messages), err)
+	}
+	for i := range events {
+		if m := events[i].Message; m != nil {
+			events[i].Data = data[m.Seq]
+		}
+	}
+	return nil
 }
 
 // kind is what the reference of an event names.

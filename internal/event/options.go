@@ -3,6 +3,7 @@ package event
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"math"
 	"strconv"
 	"strings"
@@ -11,8 +12,24 @@ import (
 	"github.com/parley-node/parley/internal/errs"
 )
 
-// TransportWebSockets is the transport of consumers that connect to /ws.
-const TransportWebSockets = "websockets"
+// Transports of durable subscriptions. To the first two a consumer connects; the
+// others the node carries itself.
+const (
+	TransportWebSockets = "websockets" // consumers that connect to /ws
+	TransportSSE        = "sse"        // consumers of server-sent events
+	TransportWebhooks   = "webhooks"   // HTTP requests to a URL
+	TransportNATS       = "nats"       // messages of a NATS JetStream stream
+	TransportKafka      = "kafka"      // records of a Kafka topic
+)
+
+// carried says whether the node carries a transport's events itself.
+func carried(transport string) bool {
+	switch transport {
+	case TransportWebhooks, TransportNATS, TransportKafka:
+		return true
+	}
+	return false
+}
 
 const (
 	// FirstNewest starts a subscription after the newest event there is.
@@ -23,6 +40,10 @@ const (
 	maxReadAhead     = math.MaxUint16
 	defaultBatchSize = 50
 	defaultBatchWait = 50 * time.Millisecond
+
+	// defaultParallel is how many events are on their way at once where topics
+	// proceed independently.
+	defaultParallel = 32
 )
 
 // Options says how a subscription is delivered. Keys that this version does not
@@ -30,7 +51,7 @@ const (
 type Options struct {
 	FirstEvent   string  // newest, oldest or a sequence of at least -1; delivery starts after it; "" is newest
 	ReadAhead    *uint16 // events in flight beyond the first; in batch mode the size of a batch
-	WithData     *bool   // not with websockets
+	WithData     *bool   // deliver the data of messages; not with websockets; default of webhooks
 	Batch        *bool   // deliver arrays of events, one acknowledgement for each
 	BatchTimeout string  // how long a batch waits to fill: a duration such as 50ms, or a number of milliseconds
 
@@ -44,7 +65,6 @@ const (
 	optWithData     = "withData"
 	optBatch        = "batch"
 	optBatchTimeout = "batchTimeout"
-	optTLSConfig    = "tlsConfigName"
 )
 
 // UnmarshalJSON reads the options. Its errors are coded and name the option.
@@ -123,15 +143,33 @@ func textOrNumber(v json.RawMessage) (string, error) {
 	return s, err
 }
 
-// plan is how to deliver, from checked options.
-type plan struct {
-	window int           // events in flight, or the size of the one batch in flight
-	batch  bool          // deliver arrays
-	wait   time.Duration // how long a batch waits to fill
+// read decodes an option that only some transports have, if it is given and not
+// null. The error says what the option must be.
+func (o *Options) read(name string, to any, want string) error {
+	text, given := o.other[name]
+	if !given || string(bytes.TrimSpace(text)) == "null" {
+		return nil
+	}
+	if err := json.Unmarshal(text, to); err != nil {
+		if e, coded := errors.AsType[*errs.Error](err); coded {
+			return e
+		}
+		return errs.BadRequest(errs.CodeBadValue, "options.%s is %s; it must be %s", name, text, want)
+	}
+	return nil
 }
 
-// plan checks the options for a transport and completes them: what a websocket
-// cannot do is refused, what it never does is written down.
+// plan is how to deliver, from checked options.
+type plan struct {
+	window   int           // events in flight, or the size of the one batch in flight
+	batch    bool          // deliver arrays
+	wait     time.Duration // how long a batch waits to fill
+	ahead    int           // frames that may be acknowledged before the oldest one in flight
+	withData bool          // with the data of messages
+}
+
+// plan checks the options for a transport and completes them: what a transport
+// cannot do is refused, what it does without being asked is written down.
 func (o *Options) plan(transport string) (plan, error) {
 	batch := o.Batch != nil && *o.Batch
 	withData := o.WithData != nil && *o.WithData
@@ -141,13 +179,21 @@ func (o *Options) plan(transport string) (plan, error) {
 	case withData && transport == TransportWebSockets:
 		return plan{}, errs.BadRequest("FF10244", "options.withData is true, which websockets do not offer; leave it out and fetch the data of the messages you need")
 	}
-	if name, given := o.other[optTLSConfig]; given && string(name) != `""` && string(name) != "null" {
-		return plan{}, errs.BadRequest("FF10455", "options.tlsConfigName is %s, but this namespace has no TLS configuration of that name; leave it out", name)
+	if o.WithData == nil {
+		withData = transport == TransportWebhooks && !batch
 	}
-	never := false
-	o.WithData = &never
+	o.WithData = &withData
 
-	p := plan{window: 1, batch: batch}
+	p := plan{window: 1, batch: batch, withData: withData}
+	var parallel bool
+	if transport == TransportWebhooks {
+		if err := o.read(optParallelTopics, &parallel, "true or false"); err != nil {
+			return plan{}, err
+		}
+	}
+	if parallel {
+		p.window, p.ahead = defaultParallel, maxAhead
+	}
 	switch {
 	case batch && (o.ReadAhead == nil || *o.ReadAhead == 0):
 		p.window = defaultBatchSize
@@ -163,6 +209,16 @@ func (o *Options) plan(transport string) (plan, error) {
 			return plan{}, err
 		}
 		p.wait = wait
+	}
+	if transport == TransportNATS || transport == TransportKafka {
+		// A broker takes many events at once, each as a message of its own.
+		if !p.batch && o.ReadAhead == nil {
+			p.window = defaultBatchSize
+		}
+		if o.BatchTimeout == "" {
+			p.wait = 0
+		}
+		p.batch = true
 	}
 	return p, nil
 }

@@ -2,6 +2,7 @@ package event
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,11 +27,14 @@ const maxSubscriptions = 500
 // codeTooMany is Parley's own: existing clients know no code for it.
 const codeTooMany = "FF90001"
 
+// codeWrongTransport is Parley's own: the subscription is consumed otherwise.
+const codeWrongTransport = "FF90006"
+
 // SubscriptionInput is a subscription as an application asks for it. What else
 // its JSON holds, such as a namespace, is ignored.
 type SubscriptionInput struct {
 	Name      string  `json:"name"`
-	Transport string  `json:"transport,omitempty"` // websockets, which is also the default
+	Transport string  `json:"transport,omitempty"` // websockets, which is also the default, sse, webhooks, nats or kafka
 	Filter    Filter  `json:"filter"`
 	Options   Options `json:"options"`
 }
@@ -53,6 +57,7 @@ type Subscriptions struct {
 	db        *store.DB
 	logger    *slog.Logger
 	positions *positions
+	outbound  *Outbound // delivers what no consumer connects for; nil if nothing does
 
 	mu    sync.Mutex
 	lines map[string]*line // by name; only while a consumer is connected
@@ -91,7 +96,8 @@ func (s *Subscriptions) CreateOrUpdate(ctx context.Context, in SubscriptionInput
 }
 
 func (s *Subscriptions) put(ctx context.Context, in SubscriptionInput, replace bool) (*store.Subscription, error) {
-	if err := in.check(); err != nil {
+	secret, err := in.check(s.outbound)
+	if err != nil {
 		return nil, err
 	}
 	filter, err := json.Marshal(in.Filter)
@@ -131,6 +137,10 @@ func (s *Subscriptions) put(ctx context.Context, in SubscriptionInput, replace b
 				Filter:    filter,
 				Created:   now,
 				Position:  first,
+				Secret:    secret,
+			}
+			if secret == hiddenSecret {
+				return errs.BadRequest(errs.CodeBadValue, "options.secret is %q, which stands for a secret that is kept already; give the secret itself for the new subscription %q", secret, in.Name)
 			}
 			if sub.Options, err = json.Marshal(options); err != nil {
 				return err
@@ -151,11 +161,15 @@ func (s *Subscriptions) put(ctx context.Context, in SubscriptionInput, replace b
 			return err
 		}
 		sub = old
-		if sub.Transport == in.Transport && bytes.Equal(sub.Filter, filter) && bytes.Equal(sub.Options, text) {
+		kept := secret
+		if secret == hiddenSecret { // as it was read: it stays
+			kept = sub.Secret
+		}
+		if sub.Transport == in.Transport && sub.Secret == kept && bytes.Equal(sub.Filter, filter) && bytes.Equal(sub.Options, text) {
 			same = true
 			return nil
 		}
-		sub.Transport, sub.Filter, sub.Options, sub.Updated = in.Transport, filter, text, &now
+		sub.Transport, sub.Filter, sub.Options, sub.Secret, sub.Updated = in.Transport, filter, text, kept, &now
 		return tx.UpdateSubscription(sub)
 	})
 	if err != nil {
@@ -188,35 +202,43 @@ func (s *Subscriptions) roomForOne(tx *store.Tx) error {
 // name is what a subscription may be called.
 var name = regexp.MustCompile(`^[0-9A-Za-z]([0-9A-Za-z._-]{0,62}[0-9A-Za-z])?$`)
 
-// check validates the input and completes it with defaults.
-func (in *SubscriptionInput) check() error {
+// check validates the input and completes it with defaults. It takes the secret
+// out of the options, in which hiddenSecret stays in its place.
+func (in *SubscriptionInput) check(outbound *Outbound) (secret string, err error) {
 	if !name.MatchString(in.Name) {
-		return errs.BadRequest(errs.CodeBadName,
+		return "", errs.BadRequest(errs.CodeBadName,
 			"name is %q; it must have 1 to 64 characters out of letters, digits, '.', '_' and '-', the first and the last a letter or digit", in.Name)
 	}
 	if uuid.Validate(in.Name) == nil {
-		return errs.BadRequest("FF00141", "name is %q, which is a UUID; choose a name that cannot be taken for an id", in.Name)
+		return "", errs.BadRequest("FF00141", "name is %q, which is a UUID; choose a name that cannot be taken for an id", in.Name)
 	}
-	in.Transport = strings.ToLower(in.Transport)
-	switch in.Transport {
-	case "":
-		in.Transport = TransportWebSockets
-	case TransportWebSockets:
-	case "system":
-		return errs.New("FF10266", http.StatusInternalServerError, `transport is "system", which is kept for the node itself; use "websockets"`)
-	case "webhooks":
-		return errs.New("FF10172", http.StatusInternalServerError, `transport is "webhooks", which this version does not deliver by yet; use "websockets"`)
+	in.Transport = cmp.Or(strings.ToLower(in.Transport), TransportWebSockets)
+	switch {
+	case in.Transport == "system":
+		return "", errs.New("FF10266", http.StatusInternalServerError, `transport is "system", which is kept for the node itself; use "websockets"`)
+	case in.Transport == TransportWebSockets, in.Transport == TransportSSE, carried(in.Transport) && outbound != nil:
 	default:
-		return errs.New("FF10172", http.StatusInternalServerError, `transport is %q, which does not exist; use "websockets"`, in.Transport)
+		return "", errs.New("FF10172", http.StatusInternalServerError, `transport is %q, which does not exist; use "websockets", "sse", "webhooks", "nats" or "kafka"`, in.Transport)
 	}
 	if _, err := in.Filter.compile(); err != nil {
-		return err
+		return "", err
 	}
 	if _, err := in.Options.firstEvent(0); err != nil {
-		return err
+		return "", err
 	}
-	_, err := in.Options.plan(in.Transport)
-	return err
+	if _, err := in.Options.plan(in.Transport); err != nil {
+		return "", err
+	}
+	if err := in.Options.checkTLS(outbound); err != nil {
+		return "", err
+	}
+	if secret, err = in.Options.hideSecret(in.Transport); err != nil {
+		return "", err
+	}
+	if outbound == nil {
+		return secret, nil
+	}
+	return secret, outbound.check(in.Transport, &in.Options, secret)
 }
 
 // Delete removes a subscription and its position. One that is not there is
@@ -234,6 +256,29 @@ func (s *Subscriptions) Delete(ctx context.Context, id store.UUID) error {
 	}
 	s.announce(sub.Name)
 	return nil
+}
+
+// Acknowledge says that the consumers of an sse subscription have got everything
+// up to a sequence. The position never moves back: a lower one has no effect.
+func (s *Subscriptions) Acknowledge(ctx context.Context, id store.UUID, sequence int64) error {
+	sub, err := s.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if sub.Transport != TransportSSE {
+		return errs.Conflict(codeWrongTransport, "subscription %q has the transport %q, whose deliveries are acknowledged otherwise; only those of sse are acknowledged here", sub.Name, sub.Transport)
+	}
+	newest, err := s.log.Last(ctx)
+	if err != nil {
+		return err
+	}
+	if sequence > newest {
+		return errs.BadRequest(errs.CodeBadValue, "sequence is %d, and the newest event has %d; give the sequence of an event that was delivered", sequence, newest)
+	}
+	if sequence > sub.Position {
+		s.positions.set(id, sequence)
+	}
+	return s.positions.save(ctx)
 }
 
 // Get returns a subscription; one that is not there is FF10109 (404).
@@ -302,11 +347,15 @@ type Ephemeral struct {
 // at the newest event of this moment, unless the options say otherwise. Its id,
 // which is also its name, is made up.
 func (s *Subscriptions) Ephemeral(ctx context.Context, filter Filter, options Options) (*Ephemeral, error) {
+	return s.ephemeral(ctx, TransportWebSockets, filter, options)
+}
+
+func (s *Subscriptions) ephemeral(ctx context.Context, transport string, filter Filter, options Options) (*Ephemeral, error) {
 	m, err := filter.compile()
 	if err != nil {
 		return nil, err
 	}
-	p, err := options.plan(TransportWebSockets)
+	p, err := options.plan(transport)
 	if err != nil {
 		return nil, err
 	}

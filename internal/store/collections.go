@@ -85,6 +85,15 @@ var Subscriptions = &Table[Subscription]{Collection{
 	},
 }, selectSubscriptions, scanSubscription}
 
+var Deliveries = &Table[Delivery]{Collection{
+	Name: "deliveries", One: "delivery", table: "deliveries", serial: "seq", key: "id",
+	Fields: []Field{
+		{"id", KindUUID, "id"}, {"subscription", KindUUID, "subscription"}, {"state", KindText, "state"}, {"frame", KindUUID, "frame"},
+		{"sequence", KindInt, "first"}, {"attempts", KindInt, "attempts"}, {"status", KindInt, "status"}, {"error", KindText, "error"},
+		{"created", KindTime, "created"}, {"updated", KindTime, "updated"},
+	},
+}, selectDeliveries, scanDelivery}
+
 var Events = &Table[Event]{Collection{
 	Name: "events", One: "event", table: "events", serial: "sequence", key: "id",
 	Fields: []Field{

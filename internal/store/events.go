@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 )
 
 const selectEvents = `SELECT sequence, id, type, namespace, reference, correlator, tx, topic, created FROM events`
@@ -33,15 +34,27 @@ func (tx *Tx) EventsAfter(namespace string, after int64, limit int) ([]Event, er
 	return queryAll(tx, scanEvent, selectEvents+` WHERE sequence > $1 AND namespace = $2 ORDER BY sequence LIMIT $3`, after, namespace, limit)
 }
 
+// EventsBySequence returns events of a namespace by sequence, in order. One that
+// is not there is left out.
+func (tx *Tx) EventsBySequence(namespace string, sequences []int64) (events []Event, err error) {
+	err = inChunks(sequences, func(_ []int64, marks string, args []any) error {
+		part, err := queryAll(tx, scanEvent, selectEvents+` WHERE sequence IN `+marks+
+			` AND namespace = $`+strconv.Itoa(len(args)+1)+` ORDER BY sequence`, append(args, namespace)...)
+		events = append(events, part...)
+		return err
+	})
+	return events, err
+}
+
 // LastEvent is the sequence of the newest event, 0 if there is none.
 func (tx *Tx) LastEvent() (seq int64, err error) {
 	return seq, tx.QueryRow(`SELECT COALESCE(MAX(sequence), 0) FROM events`).Scan(&seq)
 }
 
-const selectSubscriptions = `SELECT id, namespace, name, transport, filter, options, created, updated, position FROM subscriptions`
+const selectSubscriptions = `SELECT id, namespace, name, transport, filter, options, created, updated, position, secret FROM subscriptions`
 
 func scanSubscription(r *Rows, s *Subscription) error {
-	err := r.Scan(&s.ID, &s.Namespace, &s.Name, &s.Transport, (*[]byte)(&s.Filter), (*[]byte)(&s.Options), &s.Created, &s.Updated, &s.Position)
+	err := r.Scan(&s.ID, &s.Namespace, &s.Name, &s.Transport, (*[]byte)(&s.Filter), (*[]byte)(&s.Options), &s.Created, &s.Updated, &s.Position, &s.Secret)
 	if err != nil {
 		return fmt.Errorf("reading a subscription row: %w", err)
 	}
@@ -59,9 +72,9 @@ var ErrExists = errors.New("exists already")
 // InsertSubscription stores a new subscription; a name that the namespace has
 // already is ErrExists.
 func (tx *Tx) InsertSubscription(s *Subscription) error {
-	n, err := tx.Exec(`INSERT INTO subscriptions (id, namespace, name, transport, filter, options, created, updated, position)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (namespace, name) DO NOTHING`,
-		s.ID, s.Namespace, s.Name, s.Transport, jsonObject(s.Filter), jsonObject(s.Options), s.Created, s.Updated, s.Position)
+	n, err := tx.Exec(`INSERT INTO subscriptions (id, namespace, name, transport, filter, options, created, updated, position, secret)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (namespace, name) DO NOTHING`,
+		s.ID, s.Namespace, s.Name, s.Transport, jsonObject(s.Filter), jsonObject(s.Options), s.Created, s.Updated, s.Position, s.Secret)
 	if err != nil {
 		return fmt.Errorf("storing subscription %s: %w", s.Name, err)
 	}
@@ -79,15 +92,19 @@ func jsonObject(b json.RawMessage) string {
 	return string(b)
 }
 
-// UpdateSubscription replaces transport, filter, options and the time of change
-// of a subscription, never its position; ErrNoRows if there is none.
+// UpdateSubscription replaces transport, filter, options, secret and the time of
+// change of a subscription, never its position; ErrNoRows if there is none.
 func (tx *Tx) UpdateSubscription(s *Subscription) error {
-	return tx.must(`UPDATE subscriptions SET transport = $1, filter = $2, options = $3, updated = $4 WHERE id = $5`,
-		s.Transport, jsonObject(s.Filter), jsonObject(s.Options), s.Updated, s.ID)
+	return tx.must(`UPDATE subscriptions SET transport = $1, filter = $2, options = $3, updated = $4, secret = $5 WHERE id = $6`,
+		s.Transport, jsonObject(s.Filter), jsonObject(s.Options), s.Updated, s.Secret, s.ID)
 }
 
-// DeleteSubscription removes a subscription; ErrNoRows if there is none.
+// DeleteSubscription removes a subscription and its deliveries, also those that
+// could not be made; ErrNoRows if there is none.
 func (tx *Tx) DeleteSubscription(id UUID) error {
+	if _, err := tx.Exec(`DELETE FROM deliveries WHERE subscription = $1`, id); err != nil {
+		return fmt.Errorf("deleting the deliveries of subscription %s: %w", id, err)
+	}
 	return tx.must(`DELETE FROM subscriptions WHERE id = $1`, id)
 }
 

@@ -275,7 +275,27 @@ type Subscription struct {
 	Created   Time            `json:"created"`
 	Updated   *Time           `json:"updated"`
 
-	Position int64 `json:"-"` // sequence of the last acknowledged event
+	Position int64  `json:"-"` // sequence of the last acknowledged event
+	Secret   string `json:"-"` // signs webhooks; "" for none
+}
+
+// Delivery is what became of an event, or of a batch of them, that the node
+// carried to a target itself.
+type Delivery struct {
+	ID           UUID   `json:"id"`
+	Namespace    string `json:"namespace"`
+	Subscription UUID   `json:"subscription"`
+	State        string `json:"state"`    // see the Delivery… constants
+	Frame        UUID   `json:"frame"`    // id of the event, or of the batch
+	First        int64  `json:"sequence"` // of the first event
+	Events       int    `json:"events"`   // how many
+	Attempts     int    `json:"attempts"`
+	Status       int    `json:"status,omitempty"` // HTTP status of the last answer
+	Error        string `json:"error,omitempty"`  // of the last attempt
+	Created      Time   `json:"created"`
+	Updated      Time   `json:"updated"`
+
+	Sequences []int64 `json:"-"` // of the events, in order
 }
 
 // Incident is something an operator must know.

@@ -155,10 +155,11 @@ CREATE TABLE receipts (
 
 -- Entries we voted to skip: an entry is receipted or voted against, never both.
 CREATE TABLE votes (
-  root   {{bytes}} NOT NULL,
-  author {{bytes}} NOT NULL,
-  at     BIGINT NOT NULL,
-  PRIMARY KEY (root, author)
+  root     {{bytes}} NOT NULL,
+  author   {{bytes}} NOT NULL,
+  audience {{bytes}} NOT NULL,
+  at       BIGINT NOT NULL,
+  PRIMARY KEY (root, author, audience)
 );
 
 -- What the confirm loop has yet to look at: payloads, receipts, secrets.
@@ -384,8 +385,29 @@ CREATE TABLE subscriptions (
   created   BIGINT NOT NULL,
   updated   BIGINT,
   position  BIGINT NOT NULL,        -- sequence of the last acknowledged event
+  secret    TEXT NOT NULL DEFAULT '', -- signs webhooks; never among the options, which can be listed and filtered by
   UNIQUE (namespace, name)
 );
+
+-- What became of events that the node carried to a target itself. Those that
+-- could not be delivered (dead) stay until they are, or the subscription goes;
+-- of the others a subscription keeps the newest.
+CREATE TABLE deliveries (
+  seq          {{serial}},
+  id           TEXT NOT NULL UNIQUE,
+  namespace    TEXT NOT NULL,
+  subscription TEXT NOT NULL,
+  state        TEXT NOT NULL,          -- retrying, delivered, failed, dead, interrupted
+  frame        TEXT NOT NULL,          -- id of the event, or of the batch
+  first        BIGINT NOT NULL,        -- sequence of the first event
+  sequences    TEXT NOT NULL,          -- of all events, comma-joined
+  attempts     BIGINT NOT NULL,
+  status       BIGINT NOT NULL,        -- HTTP status of the last answer, 0 if none
+  error        TEXT NOT NULL,
+  created      BIGINT NOT NULL,
+  updated      BIGINT NOT NULL
+);
+CREATE INDEX deliveries_subscription ON deliveries (subscription, state);
 
 CREATE TABLE transactions (
   seq             {{serial}},
