@@ -39,6 +39,7 @@ type cli struct {
 	Verify  verifyCmd  `cmd:"" help:"Verify a record of a network with the chain itself."`
 	Check   checkCmd   `cmd:"" help:"Check a node's database by an independent replay."`
 	Config  configCmd  `cmd:"" help:"Print or check a configuration."`
+	Migrate migrateCmd `cmd:"" help:"Move a node's database to PostgreSQL, or to another release."`
 	Ledger  ledgerCmd  `cmd:"" help:"Run a validator of the bundled ledger by itself."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
