@@ -3,9 +3,11 @@ package simulation
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/json"
 	"slices"
 
 	"github.com/parley-node/parley/internal/exchange/local"
+	"github.com/parley-node/parley/internal/order"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
 )
@@ -241,9 +243,21 @@ func (w *world) doubleStatement(m *member) bool {
 		return false
 	}
 	e := pick(w, epochs)
-	var open []store.OpenPin
-	m.read(func(tx *store.Tx) (err error) { open, err = tx.OpenPins(store.At(w.now), 50); return err })
-	open = slices.DeleteFunc(open, func(p store.OpenPin) bool { return p.Audience != e.Audience || p.Org == m.org })
+	var open []order.Entry
+	m.read(func(tx *store.Tx) error {
+		rows, err := tx.OpenEntries(e.Audience)
+		if err != nil {
+			return err
+		}
+		open = make([]order.Entry, len(rows))
+		for i, row := range rows {
+			if err := json.Unmarshal(row, &open[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	open = slices.DeleteFunc(open, func(p order.Entry) bool { return p.Author == m.org })
 	if len(open) == 0 {
 		return false
 	}
@@ -252,7 +266,7 @@ func (w *world) doubleStatement(m *member) bool {
 	return m.sneak(e, func(keys wire.Keys, n uint64) (wire.Pin, error) {
 		pin := wire.Pin{Tag: keys.PinTag(m.self.Key, n)}
 		var err error
-		pin.Control, err = keys.SealControl(wire.Control{Votes: []wire.Vote{{Entries: []wire.Entry{{Author: against.Org, Root: against.Root}}}}}, m.self.Key, n, wire.Hash{}, nil)
+		pin.Control, err = keys.SealControl(wire.Control{Votes: []wire.Vote{{Entries: []wire.Entry{{Author: against.Author, Root: against.Root}}}}}, m.self.Key, n, wire.Hash{}, nil)
 		return pin, err
 	})
 }
