@@ -177,48 +177,61 @@ func (db *DB) Close() error {
 // statement runs, and nothing later. f must not write, must not call Read or
 // Write, and must not keep tx.
 func (db *DB) Read(ctx context.Context, f func(tx *Tx) error) error {
-	var c *conn
+	c, err := db.takeReader(ctx)
+	if err != nil {
+		return db.explain(err)
+	}
+	tx := &Tx{ctx: ctx, conn: c}
+	defer func() { // also if f panics
+		tx.conn = nil
+		c.closeRows()
+		if db.dialect.remote {
+			go db.giveBack(ctx, c) // nobody needs to wait for the server's answer
+		} else {
+			db.giveBack(ctx, c)
+		}
+	}()
+	return db.explain(f(tx))
+}
+
+// takeReader waits for a connection to read with and begins a transaction on it.
+func (db *DB) takeReader(ctx context.Context) (c *conn, err error) {
 	select {
 	case <-db.closing:
-		return ErrClosed
+		return nil, ErrClosed
 	default:
 	}
 	select {
 	case c = <-db.readers:
 	case <-db.closing:
-		return ErrClosed
+		return nil, ErrClosed
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
-	keep := c
-	defer func() { db.readers <- keep }() // also if f panics
-	keep = nil
 	if c == nil {
-		var err error
 		if c, err = db.openConn(ctx, db.pools.read); err != nil {
-			return db.explain(fmt.Errorf("opening a reader of %s: %w", db.name, err))
+			db.readers <- nil
+			return nil, fmt.Errorf("opening a reader of %s: %w", db.name, err)
 		}
 	}
 	if err := c.exec(ctx, db.dialect.beginRead); err != nil {
-		return errors.Join(db.explain(err), c.discard())
+		err = errors.Join(err, c.discard())
+		db.readers <- nil
+		return nil, err
 	}
-	tx := &Tx{ctx: ctx, conn: c}
-	err := func() error {
-		defer func() {
-			tx.conn = nil
-			c.closeRows()
-			// A statement that was interrupted may have spoilt the connection.
-			if end := c.exec(context.WithoutCancel(ctx), "ROLLBACK"); end != nil {
-				if gone := c.discard(); gone != nil {
-					db.log.Warn("closing a reader failed", "path", db.name, "error", gone)
-				}
-				return
-			}
-			keep = c
-		}()
-		return f(tx)
-	}()
-	return db.explain(err)
+	return c, nil
+}
+
+// giveBack ends the transaction of a reader and makes it available again.
+func (db *DB) giveBack(ctx context.Context, c *conn) {
+	if err := c.exec(context.WithoutCancel(ctx), sqlRollback); err != nil {
+		// A statement that was interrupted may have spoilt the connection.
+		if gone := c.discard(); gone != nil {
+			db.log.Warn("closing a reader failed", "path", db.name, "error", gone)
+		}
+		c = nil
+	}
+	db.readers <- c
 }
 
 // Optimize refreshes the statistics that the planner chooses indexes by, where
