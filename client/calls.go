@@ -76,6 +76,11 @@ func (c *Client) Count(ctx context.Context, collection string, query url.Values)
 	return counted.Total, err
 }
 
+// Batch reads a batch.
+func (c *Client) Batch(ctx context.Context, id string) (*Batch, error) {
+	return get[Batch](ctx, c, nil, "batches", id)
+}
+
 // MessageData lists the data of a message, values and blob references.
 func (c *Client) MessageData(ctx context.Context, id string) ([]Data, error) {
 	return all[Data](ctx, c, nil, "messages", id, "data")

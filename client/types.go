@@ -53,6 +53,33 @@ type LedgerStatus struct {
 	Records uint64 `json:"records"`
 	Applied uint64 `json:"applied"`
 	Waiting uint64 `json:"waiting"`
+
+	Connection *Connection `json:"connection"`
+}
+
+// Connection is how a node and its ledger are connected now.
+type Connection struct {
+	State     string `json:"state"`   // connected, waiting or stopped
+	Waiting   string `json:"waiting"` // for what, in words
+	Validator *struct {
+		Phase    string `json:"phase"`
+		PID      int    `json:"pid"`
+		RPC      string `json:"rpc"`
+		Restarts int    `json:"restarts"`
+		Error    string `json:"error"`
+	} `json:"validator"` // of the bundled ledger, if the node runs one
+}
+
+// Batch is what was sent and pinned as one.
+type Batch struct {
+	ID        string     `json:"id"`
+	Type      string     `json:"type"`
+	Group     string     `json:"group"`
+	Author    string     `json:"author"`
+	Key       string     `json:"key"`
+	Created   time.Time  `json:"created"`
+	Hash      string     `json:"hash"` // the root that is pinned on the ledger
+	Confirmed *time.Time `json:"confirmed"`
 }
 
 // PeerStatus is how the exchange with another member goes.

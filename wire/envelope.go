@@ -33,8 +33,8 @@ type SecretRequest struct {
 
 // Unpinned is a batch that is not pinned: the same envelope, numbered per
 // author and audience from 1 and signed (exchange kind "unpinned"; the answer
-// is a Receipt). Previous is the root of the batch before it, zero for the
-// first.
+// is a Receipt whose Root is Digest, so that it cannot count for a pin). Previous
+// is the Digest of the batch before it, zero for the first.
 type Unpinned struct {
 	_         struct{} `cbor:",toarray"`
 	Envelope  Envelope

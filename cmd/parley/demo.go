@@ -25,7 +25,10 @@ func (demoCmd) Help() string {
 	return `Each organisation is a process with its own folder, database, keys and ports on
 loopback. Ctrl-C stops them all.
 
-Without --once the network keeps running after the story, with its URLs shown.`
+Without --once the network keeps running after the story, with its URLs shown.
+
+What --break plants for each step, all from outside of the nodes:
+` + demo.Faults()
 }
 
 func (cmd demoCmd) Run(ctx context.Context) error {

@@ -45,19 +45,21 @@ func (c *call) ctx() context.Context { return c.r.Context() }
 func (s *server) serve(op *route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := s.Now()
-		tracked := &statusWriter{ResponseWriter: w}
+		tracked := &statusWriter{ResponseWriter: w, stall: s.Limits.Stall, conn: http.NewResponseController(w)}
 		c := &call{server: s, w: tracked, r: r, op: op, query: r.URL.Query()}
+		defer func() { s.metrics.request(op, tracked.status, s.Now().Sub(start)) }()
 		defer func() {
-			if p := recover(); p != nil {
-				if p == http.ErrAbortHandler {
-					panic(p)
-				}
-				s.Logger.Error("a handler panicked", "operation", op.id, "panic", p, "stack", string(debug.Stack()))
-				if tracked.status == 0 {
-					writeError(tracked, errors.New("handler panicked"))
-				}
+			p := recover()
+			if p == nil {
+				return
 			}
-			s.metrics.request(op, tracked.status, s.Now().Sub(start))
+			if p == http.ErrAbortHandler {
+				panic(p) // net/http cuts the connection
+			}
+			s.Logger.Error("a handler panicked", "operation", op.id, "panic", p, "stack", string(debug.Stack()))
+			if tracked.status == 0 {
+				writeError(tracked, errors.New("handler panicked"))
+			}
 		}()
 		c.run()
 	})
@@ -180,9 +182,11 @@ func (c *call) decode(v any) error {
 	}
 	src := c.reader(c.Limits.Body)
 	err := json.NewDecoder(src).Decode(v)
-	src.done()
 	if err == nil {
-		return nil
+		if _, err = io.Copy(io.Discard, src); err == nil {
+			src.done()
+			return nil
+		}
 	}
 	if e, ok := errors.AsType[*errs.Error](err); ok {
 		return e
@@ -203,7 +207,7 @@ func (c *call) decode(v any) error {
 // reader gives the body, up to a number of bytes (0 for no limit), as long as
 // it keeps coming.
 func (c *call) reader(limit int64) *bodyReader {
-	b := &bodyReader{src: c.r.Body, limit: limit, stall: c.Limits.Stall, conn: http.NewResponseController(c.w)}
+	b := &bodyReader{src: c.r.Body, limit: limit, stall: c.Limits.Stall, conn: http.NewResponseController(c.w), header: c.w.Header()}
 	if limit > 0 {
 		b.src = http.MaxBytesReader(c.w, c.r.Body, limit)
 	}
@@ -216,6 +220,8 @@ type bodyReader struct {
 	limit int64
 	stall time.Duration
 	conn  *http.ResponseController
+
+	header http.Header // of the answer
 }
 
 func (b *bodyReader) Read(p []byte) (int, error) {
@@ -224,8 +230,9 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	return b.src.Read(p)
 }
 
-// done takes the deadline away, which would otherwise end the request while it
-// is being handled.
+// done takes the deadline away once all is read; it would otherwise end the
+// request while it is being handled. Where something is left to read it stays:
+// the server waits for the rest before it answers.
 func (b *bodyReader) done() { _ = b.conn.SetReadDeadline(time.Time{}) }
 
 // failure is the error for a body that could not be read, nil for one that
@@ -235,6 +242,7 @@ func (b *bodyReader) failure(err error) error {
 		return errs.New(codeTooLarge, http.StatusRequestEntityTooLarge, "The body has more than the allowed %d bytes; send large content as a blob (multipart/form-data to POST data)", b.limit)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
+		b.header.Set("Connection", "close") // the rest will not come
 		return errs.New(errs.CodeTimeout, http.StatusRequestTimeout, "The body did not arrive: nothing came for %s; send it again", b.stall)
 	}
 	return nil
@@ -382,10 +390,14 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// statusWriter remembers the status for the metrics.
+// statusWriter remembers the status for the metrics, and renews the
+// connection's write deadline as data flows: a client may be slow, but not
+// stand still.
 type statusWriter struct {
 	http.ResponseWriter
 	status int
+	stall  time.Duration
+	conn   *http.ResponseController
 }
 
 func (w *statusWriter) WriteHeader(status int) {
@@ -395,11 +407,21 @@ func (w *statusWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *statusWriter) Write(b []byte) (int, error) {
+// writePiece is how much must get through within one deadline.
+const writePiece = 64 << 10
+
+func (w *statusWriter) Write(b []byte) (n int, err error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	return w.ResponseWriter.Write(b)
+	for len(b) > 0 && err == nil {
+		_ = w.conn.SetWriteDeadline(time.Now().Add(w.stall)) // a test's recorder has none
+		var m int
+		m, err = w.ResponseWriter.Write(b[:min(len(b), writePiece)])
+		n += m
+		b = b[m:]
+	}
+	return n, err
 }
 
 // Unwrap lets http.ResponseController reach the connection.

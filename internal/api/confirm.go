@@ -11,9 +11,8 @@ import (
 
 // Types of event that answer a wait.
 const (
-	messageConfirmed  = "message_confirmed"
-	messageRejected   = "message_rejected"
-	identityConfirmed = "identity_confirmed"
+	messageConfirmed = "message_confirmed"
+	messageRejected  = "message_rejected"
 )
 
 // confirmed sends a message and, with ?confirm, waits for its verdict. The wait

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/parley-node/parley/internal/blob"
 	"github.com/parley-node/parley/internal/errs"
@@ -45,7 +44,6 @@ func postData(c *call) (any, error) {
 // the blob store as they come.
 func (c *call) upload() (any, error) {
 	src := c.reader(c.Limits.Blob)
-	defer src.done()
 	_, params, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
 	if err != nil || params["boundary"] == "" {
 		return nil, errs.BadRequest(codeBadBody, "The content type %q has no boundary of the form's parts", shorten(c.r.Header.Get("Content-Type")))
@@ -78,6 +76,10 @@ func (c *call) upload() (any, error) {
 		// The data is stored, but not as its sender meant it.
 		return nil, errs.BadRequest("FF00163", "Form field %q comes after the file; send all fields before it", shorten(part.FormName()))
 	}
+	if _, err := io.Copy(io.Discard, src); err != nil {
+		return nil, formError(src, err)
+	}
+	src.done()
 	return d, nil
 }
 
@@ -198,32 +200,13 @@ func (d download) respond(c *call) error {
 	if c.r.Method == http.MethodHead {
 		return nil
 	}
-	conn := http.NewResponseController(c.w)
-	w := &renewing{c.w, conn, c.Limits.Stall}
-	_, err := io.Copy(w, d.content)
-	if err == nil {
-		err = conn.SetWriteDeadline(time.Time{})
-	}
-	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if _, err := io.Copy(c.w, d.content); err != nil {
 		// The status is sent: only a broken connection can tell the client that
 		// the content is not complete.
 		c.Logger.Warn("a blob's download broke off", "blob", d.blob.Hash, "request", c.r.Header.Get(headerRequestID), "error", err)
 		panic(http.ErrAbortHandler)
 	}
 	return nil
-}
-
-// renewing renews the connection's write deadline with each write, so that a
-// client may be slow but not stand still.
-type renewing struct {
-	w     io.Writer
-	conn  *http.ResponseController
-	stall time.Duration
-}
-
-func (r *renewing) Write(p []byte) (int, error) {
-	_ = r.conn.SetWriteDeadline(time.Now().Add(r.stall)) // a test's recorder has none
-	return r.w.Write(p)
 }
 
 // getDataMessages lists the messages that carry a data item.

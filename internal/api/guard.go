@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -27,6 +28,8 @@ const headerRequestID = "X-FireFly-Request-ID"
 // attacker's that is re-bound to 127.0.0.1.
 func (s *server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The deadline that an earlier request of the connection wrote under.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // a test's recorder has none
 		id := r.Header.Get(headerRequestID)
 		if id == "" || len(id) > 128 {
 			id = uuid.NewString()

@@ -234,8 +234,10 @@ func TestData(t *testing.T) {
 			got.header.Get("Content-Type") != "application/octet-stream" {
 			t.Errorf("downloaded %d bytes, %v", len(got.body), got.header)
 		}
-		b.do("DELETE", "data/"+d.ID.String(), "").is(204, "")
-		b.get("data/"+d.ID.String()+"/blob").is(404, "FF00164")
+		unsent := into[store.Data](b.do("POST", "data", body, "Content-Type", kind).is(201, ""))
+		b.do("DELETE", "data/"+unsent.ID.String(), "").is(204, "")
+		b.get("data/"+unsent.ID.String()+"/blob").is(404, "FF00164")
+		b.get("data/"+d.ID.String()+"/blob").is(200, "") // it has the same bytes
 	})
 
 	t.Run("forms", func(t *testing.T) {

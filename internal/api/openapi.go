@@ -168,24 +168,25 @@ func (s *schemas) ref(t reflect.Type) object {
 		name = s.nameFor(t)
 		s.names[t] = name
 		properties := object{}
+		s.defs[name] = object{"type": "object", "properties": properties} // before its fields, which may name it
 		s.fields(t, properties)
-		s.defs[name] = object{"type": "object", "properties": properties}
 	}
 	return object{"$ref": "#/components/schemas/" + name}
 }
 
+// nameFor is the type's name, with a number if another type has it already.
 func (s *schemas) nameFor(t reflect.Type) string {
 	name := t.Name()
 	if name == "" || strings.Contains(name, "[") {
 		name = "Object"
 	}
 	name = strings.ToUpper(name[:1]) + name[1:]
-	if _, taken := s.defs[name]; !taken {
-		return name
+	for n, base := 2, name; ; n++ {
+		if _, taken := s.defs[name]; !taken {
+			return name
+		}
+		name = base + strconv.Itoa(n)
 	}
-	pkg := t.PkgPath()
-	pkg = pkg[strings.LastIndex(pkg, "/")+1:]
-	return strings.ToUpper(pkg[:min(1, len(pkg))]) + pkg[min(1, len(pkg)):] + name
 }
 
 // fields adds the properties of a struct, those of embedded ones first, so that

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strconv"
 
 	"github.com/parley-node/parley/internal/errs"
@@ -290,5 +291,5 @@ const codeUnsupported = "FF10414"
 
 // later answers an operation of existing clients that this version lacks.
 func later(*call) (any, error) {
-	return nil, errs.New(codeUnsupported, 501, "This operation is not available in this version of Parley")
+	return nil, errs.New(codeUnsupported, http.StatusNotImplemented, "This operation is not available in this version of Parley")
 }

@@ -16,6 +16,7 @@ type audience struct {
 	exists  bool
 	epochs  []epoch    // since this node belongs to it; the last is current
 	keys    *wire.Keys // of the current epoch; nil without its secret
+	again   *epoch     // with which this organisation comes back, while it is left out
 	used    map[wire.Address]*numbers
 	voted   map[wire.Entry]*entry // entries that somebody voted against
 }
@@ -471,8 +472,38 @@ func (r *replay) activate(a *audience, p *store.Pin, act wire.Activation) {
 		keys := stored.Secret.Keys()
 		a.keys = &keys
 	}
+	if a.keys == nil && !def.Has(r.c.Self) {
+		a.again = r.again(a, def)
+	}
 	r.expect(a)
 	for _, e := range a.voted {
 		r.tally(a, e)
 	}
+}
+
+// again is the epoch with which this organisation came back to an audience after
+// one without it, if it did. What activated it cannot be read here: the other
+// members said so.
+func (r *replay) again(a *audience, without wire.EpochDefinition) *epoch {
+	epochs, err := r.tx.Epochs(a.id)
+	r.note(err)
+	for _, e := range epochs {
+		if e.Epoch == without.Epoch+1 && e.Activated != nil && e.Secret != nil {
+			return &epoch{e.Definition, e.Hash, uint64(*e.Activated)}
+		}
+	}
+	return nil
+}
+
+// comeBack begins the epoch with which this organisation came back.
+func (r *replay) comeBack(a *audience) {
+	stored, err := r.tx.EpochByHash(a.again.hash)
+	r.note(err)
+	if stored == nil || stored.Secret == nil {
+		return
+	}
+	keys := stored.Secret.Keys()
+	a.epochs = append(a.epochs, *a.again)
+	a.keys, a.used, a.again = &keys, map[wire.Address]*numbers{}, nil
+	r.expect(a)
 }

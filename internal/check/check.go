@@ -146,8 +146,8 @@ func show(v any) string {
 // database runs all that reads the database, in one snapshot.
 func (c *checker) database(tx *store.Tx) error {
 	c.tx = tx
-	if err := c.recordRows(); err != nil {
-		return err
+	if err := c.recordRows(); err != nil || c.sum.Differences > 0 {
+		return err // all else follows from the records: without them nothing can be said
 	}
 	// What the ledger alone decides comes first: an entry that the members skip
 	// is skipped whatever is here of it.

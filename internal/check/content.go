@@ -31,17 +31,24 @@ func (c *checker) keysOf(audience wire.Hash, number uint64) (*wire.Keys, error) 
 func (c *checker) decode(row *store.BatchRow, keys *wire.Keys) (*wire.Batch, *wire.Unpinned, error) {
 	var env wire.Envelope
 	var u *wire.Unpinned
+	var known wire.Hash // what the batch is filed under: a pinned one its root, another the digest that was signed
 	if row.Tx.Type == "unpinned" {
 		u = new(wire.Unpinned)
 		if err := wire.Unmarshal(row.Envelope, u); err != nil {
 			return nil, nil, err
 		}
+		var err error
+		if known, err = u.Digest(); err != nil {
+			return nil, nil, err
+		}
 		env = u.Envelope
 	} else if err := wire.Unmarshal(row.Envelope, &env); err != nil {
 		return nil, nil, err
+	} else {
+		known = env.Root
 	}
-	if env.Author != row.Org || env.Audience != row.Audience || env.Epoch != row.Epoch || env.Root != row.Root {
-		return nil, nil, fmt.Errorf("the envelope is of epoch %d of audience %s with root %s", env.Epoch, env.Audience.Short(), env.Root.Short())
+	if env.Author != row.Org || env.Audience != row.Audience || env.Epoch != row.Epoch || known != row.Root {
+		return nil, nil, fmt.Errorf("the envelope is of epoch %d of audience %s and known as %s", env.Epoch, env.Audience.Short(), known.Short())
 	}
 	plain, err := keys.OpenPayload(env.Author, env.Root, env.Sealed)
 	if err != nil {
@@ -55,7 +62,7 @@ func (c *checker) decode(row *store.BatchRow, keys *wire.Keys) (*wire.Batch, *wi
 	if err != nil {
 		return nil, nil, err
 	}
-	if root := wire.MerkleRoot(leaves); root != row.Root {
+	if root := wire.MerkleRoot(leaves); root != env.Root {
 		return nil, nil, fmt.Errorf("the content has the root %s", root.Short())
 	}
 	h := &b.Header

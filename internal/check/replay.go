@@ -232,6 +232,11 @@ func (r *replay) record(rec *store.Record) error {
 			return err
 		}
 	}
+	for _, a := range r.audiences {
+		if a.again != nil && a.again.number == rec.Number {
+			r.comeBack(a)
+		}
+	}
 	waiting := r.later[:0]
 	for _, a := range r.later {
 		if a.current().number == rec.Number {

@@ -30,8 +30,19 @@ func (c *checker) ledger(ctx context.Context) error {
 		}
 		return err
 	})
-	if err != nil || last == 0 {
+	if err != nil {
 		return err
+	}
+	state, err := c.Ledger.State(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if state.Records < last {
+		c.differ(Record, "the last record", last, fmt.Sprintf("%d, as the contract counts them", state.Records), compare)
+		last = state.Records
+	}
+	if last == 0 {
+		return nil
 	}
 	err = c.Ledger.Follow(ctx, 1, func(ctx context.Context, a ledger.Advance) error {
 		err := c.DB.Read(ctx, func(tx *store.Tx) error {

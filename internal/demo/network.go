@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/ethereum/go-ethereum/rpc"
+
 	"github.com/parley-node/parley/internal/ledger/bundled"
 	"github.com/parley-node/parley/internal/node"
 )
@@ -70,7 +72,10 @@ func NewNetwork(ctx context.Context, o NetworkOptions) (n *Network, err error) {
 			API: node.APIConfig{Listen: take()}, Admin: node.ListenConfig{Listen: take()}, Metrics: node.ListenConfig{Listen: take()},
 			Exchange: node.ExchangeConfig{Listen: take()}, Log: node.LogConfig{Level: o.LogLevel},
 		}
-		m := &Member{Name: name, Config: c, API: "http://" + c.API.Listen, admin: "http://" + c.Admin.Listen}
+		m, err := newMember(c)
+		if err != nil {
+			return n, err
+		}
 		n.Members = append(n.Members, m)
 		advertise := take()
 		if o.Relays {
@@ -131,12 +136,19 @@ func (n *Network) startDev(rpc, p2p string) error {
 	return err
 }
 
-// Start starts all members and deploys the network's contract.
-func (n *Network) Start(ctx context.Context) error {
-	for _, m := range n.Members {
+// Start starts the members, all if none are named, and deploys the network's
+// contract.
+func (n *Network) Start(ctx context.Context, members ...*Member) error {
+	if len(members) == 0 {
+		members = n.Members
+	}
+	for _, m := range members {
 		if err := m.Start(); err != nil {
 			return err
 		}
+	}
+	if err := n.validate(ctx, members); err != nil {
+		return err
 	}
 	var last error
 	err := waitFor(ctx, "the network's contract is on the ledger", func(ctx context.Context) (bool, error) {
@@ -149,17 +161,39 @@ func (n *Network) Start(ctx context.Context) error {
 	return errors.Join(err, last)
 }
 
-// Start starts the member's node, which starts its validator.
-func (m *Member) Start() (err error) {
-	m.proc, err = startProcess(filepath.Join(m.Config.Dir, "node.log"), nil, "node", "run", "--with-parent", "--dir", m.Config.Dir)
-	return err
+// validate waits until the validators of the members agree with each other. A
+// transaction that comes before is thrown away by those who are not there yet,
+// and costs seconds.
+func (n *Network) validate(ctx context.Context, members []*Member) error {
+	if n.dev != nil {
+		return nil
+	}
+	for _, m := range members {
+		c, err := rpc.DialContext(ctx, "http://"+m.Config.Ledger.Bundled.RPC)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		err = waitFor(ctx, "the validator of "+m.Name+" takes part", func(ctx context.Context) (bool, error) {
+			if err := n.alive(); err != nil {
+				return false, err
+			}
+			var st bundled.Status
+			err := c.CallContext(ctx, &st, "parley_status")
+			return err == nil && !st.Syncing && st.Height > 0, nil // an error: not up yet
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // alive says which process has ended, if one has.
 func (n *Network) alive() error {
 	for _, m := range n.Members {
-		if m.proc != nil && !m.proc.running() {
-			return fmt.Errorf("the node of %s has ended (%v); its last words: %s", m.Name, m.proc.err, lastLine(filepath.Join(m.Config.Dir, "node.log")))
+		if m.proc != nil && !m.proc.running() && !m.proc.ended {
+			return fmt.Errorf("the node of %s has ended (%v); its last words: %s", m.Name, m.proc.err, lastLine(m.logFile()))
 		}
 	}
 	if n.dev != nil && !n.dev.running() {

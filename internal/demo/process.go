@@ -18,6 +18,7 @@ type process struct {
 	stdin io.Closer
 	done  chan struct{} // closed when it has ended
 	err   error         // why, once it has
+	ended bool          // on purpose
 }
 
 // stopWithin is how long a child may take to stop by itself.
@@ -61,6 +62,7 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 func (p *process) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
+	p.ended = true
 	err := p.stdin.Close()
 	if errors.Is(err, os.ErrClosed) {
 		err = nil
@@ -76,6 +78,7 @@ func (p *process) stop() error {
 
 // kill ends the process with SIGKILL and waits until it is gone.
 func (p *process) kill() {
+	p.ended = true
 	// The only error is that it has ended already.
 	_ = p.cmd.Process.Kill()
 	<-p.done

@@ -177,6 +177,16 @@ func (r *relay) passOthers() int64 {
 	return most.waiting
 }
 
+// drop closes all connections.
+func (r *relay) drop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for l := range r.conns {
+		l.in.Close()
+		l.out.Close()
+	}
+}
+
 // release lets everything pass.
 func (r *relay) release() {
 	r.mu.Lock()

@@ -67,6 +67,16 @@ func (r *report) say(format string, args ...any) {
 	fmt.Fprintf(r.out, "%7.1f s    %s\n", time.Since(r.start).Seconds(), fmt.Sprintf(format, args...))
 }
 
+// text is for people only, without the time.
+func (r *report) text(format string, args ...any) {
+	if r.json {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fmt.Fprintf(r.out, format, args...)
+}
+
 // tell reports a step that is done.
 func (r *report) tell(f Fact) {
 	r.mu.Lock()

@@ -16,17 +16,19 @@ const askEvery = 25 * time.Millisecond
 // waitFor asks until the answer is yes. An error ends it; the end of ctx tells
 // what it waited for.
 func waitFor(ctx context.Context, what string, ask func(context.Context) (bool, error)) error {
+	began := time.Now()
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	for {
 		yes, err := ask(ctx)
-		if err == nil && yes {
+		switch {
+		case err == nil && yes:
 			return nil
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("waited in vain until %s: %w", what, errors.Join(context.Cause(ctx), err))
-		}
-		if err != nil {
+		case errors.Is(ctx.Err(), context.DeadlineExceeded):
+			return fmt.Errorf("waited %.1f s in vain until %s", time.Since(began).Seconds(), what)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
 			return fmt.Errorf("waiting until %s: %w", what, err)
 		}
 		select {
@@ -64,4 +66,13 @@ func (p *process) running() bool {
 	default:
 		return true
 	}
+}
+
+// firstLine is the first line of a text, not too long.
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	if len(line) > 160 {
+		line = strings.ToValidUTF8(line[:160], "") + "…"
+	}
+	return line
 }

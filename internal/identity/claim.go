@@ -83,8 +83,10 @@ func DID(typ, name string) string {
 func OrgName(did string) (string, bool) { return strings.CutPrefix(did, "did:firefly:org/") }
 
 // ApplyClaim judges a claim by the organisation org (whose batch named it orgName)
-// and stores it if it is valid. A non-empty reject says why it is not.
-func (n *Network) ApplyClaim(tx *store.Tx, namespace string, org wire.OrgID, orgName string, c Claim, message wire.UUID, at store.Time) (stored *store.Identity, reject string, err error) {
+// and stores it if it is valid. A non-empty reject says why it is not. It asks
+// the ledger about the position of the claim's pin, never about now: members that
+// read it later must find the same.
+func (n *Network) ApplyClaim(tx *store.Tx, namespace string, org wire.OrgID, orgName string, c Claim, message wire.UUID, pinned wire.Position, at store.Time) (stored *store.Identity, reject string, err error) {
 	if CheckName("name", c.Name) != nil {
 		return nil, fmt.Sprintf("identity name %q is not allowed", c.Name), nil
 	}
@@ -133,7 +135,7 @@ func (n *Network) ApplyClaim(tx *store.Tx, namespace string, org wire.OrgID, org
 		if err != nil {
 			return nil, fmt.Sprintf("key: %v", err), nil
 		}
-		if owner, ok := n.OrgOf(key, End); !ok || owner != org {
+		if owner, ok := n.OrgOf(key, pinned); !ok || owner != org {
 			return nil, fmt.Sprintf("key %s is no key of the author", key), nil
 		}
 	}

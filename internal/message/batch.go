@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/parley-node/parley/internal/store"
@@ -25,20 +26,36 @@ const (
 
 // BatchStep seals what is ready (T2): messages of one author key and audience,
 // in the order they were handed in, become a batch; its parcels for the peers
-// are put into the outbox in the same transaction.
+// are put into the outbox in the same transaction. An audience in which nothing
+// can be sealed now does not keep the others from going on, however much waits
+// in it.
 func (s *Service) BatchStep(ctx context.Context) (more bool, err error) {
-	var ready []*store.Message
 	var inFlight map[wire.Hash]int
-	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
-		if inFlight, err = tx.InFlight(); err != nil {
-			return err
-		}
-		ready, err = tx.ReadyMessages(full(inFlight), readyPage)
-		return err
-	})
-	if err != nil || len(ready) == 0 {
+	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) { inFlight, err = tx.InFlight(); return err })
+	if err != nil {
 		return false, err
 	}
+	except := full(inFlight)
+	for {
+		var ready []*store.Message
+		err = s.DB.Read(ctx, func(tx *store.Tx) (err error) { ready, err = tx.ReadyMessages(except, readyPage); return err })
+		if err != nil {
+			return false, err
+		}
+		sealed, stuck, err := s.sealReady(ctx, ready, inFlight)
+		if err != nil || len(ready) < readyPage {
+			return false, err
+		}
+		if len(stuck) == 0 {
+			return sealed, nil
+		}
+		except = append(except, stuck...)
+	}
+}
+
+// sealReady makes batches of messages, as many as may be in flight. stuck are
+// audiences in which it could not.
+func (s *Service) sealReady(ctx context.Context, ready []*store.Message, inFlight map[wire.Hash]int) (sealed bool, stuck []wire.Hash, err error) {
 	type lane struct {
 		audience wire.Hash
 		key      string
@@ -53,7 +70,7 @@ func (s *Service) BatchStep(ctx context.Context) (more bool, err error) {
 		}
 		waiting[l] = append(waiting[l], m)
 	}
-	var failed []error // of one audience does not keep the others from going on
+	var failed []error
 	for _, l := range lanes {
 		for rest := waiting[l]; len(rest) > 0 && (l.unpinned || inFlight[l.audience] < maxInFlight); inFlight[l.audience]++ {
 			n, err := s.sealBatch(ctx, l.audience, l.unpinned, rest)
@@ -61,13 +78,14 @@ func (s *Service) BatchStep(ctx context.Context) (more bool, err error) {
 				failed = append(failed, fmt.Errorf("seal a batch for audience %s: %w", l.audience.Short(), err))
 			}
 			if n == 0 {
-				break // its secret is not here yet
+				stuck = append(stuck, l.audience)
+				break
 			}
 			rest = rest[n:]
-			more = true
+			sealed = true
 		}
 	}
-	return more && len(ready) == readyPage, errors.Join(failed...)
+	return sealed, stuck, errors.Join(failed...)
 }
 
 // full are the audiences that have as many batches under way as they may.
@@ -81,13 +99,15 @@ func full(inFlight map[wire.Hash]int) (audiences []wire.Hash) {
 }
 
 // sealBatch makes one batch of the first messages that fit and returns how many
-// they are; none if the audience's secret is not known yet.
+// they are; none if the audience's secret is not known yet, or if its members
+// have changed: then it waits for the next epoch. A message that cannot be in any
+// batch is rejected here, or it would hold up all that follow.
 func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bool, messages []*store.Message) (n int, err error) {
 	var epoch *store.Epoch
 	var sources []source
 	var defs map[wire.Hash][]byte
 	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
-		if epoch, err = tx.CurrentEpoch(audience); err != nil || epoch == nil || epoch.Secret == nil {
+		if epoch, err = tx.CurrentEpoch(audience); err != nil || !s.mayWrite(epoch) {
 			return err
 		}
 		if sources, err = loadSources(tx, messages[:min(len(messages), maxBatchMessages)]); err != nil {
@@ -97,21 +117,19 @@ func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bo
 		defs, err = s.definitionsOf(tx, sources)
 		return err
 	})
-	if err != nil || epoch == nil || epoch.Secret == nil {
+	if err != nil || !s.mayWrite(epoch) {
 		return 0, err
 	}
-	b, err := s.assemble(epoch, sources, defs)
-	if err != nil {
+	if err := s.renewKey(ctx, sources); err != nil {
 		return 0, err
 	}
-	leaves, err := b.CheckedLeaves()
-	if err != nil {
-		return 0, fmt.Errorf("our own batch does not pass the receiver's checks: %w", err)
+	b, root, plain, fault := s.build(epoch, sources, defs)
+	if fault != nil && len(sources) > 1 { // go on with the first alone, to find the one at fault
+		sources = sources[:1]
+		b, root, plain, fault = s.build(epoch, sources, defs)
 	}
-	root := wire.MerkleRoot(leaves)
-	plain, err := b.Encode()
-	if err != nil {
-		return 0, err
+	if fault != nil {
+		return 1, s.rejectUnsent(ctx, sources[0].row, fault)
 	}
 	sealed, err := epoch.Secret.Keys().SealPayload(s.Self.Org, root, plain)
 	if err != nil {
@@ -127,6 +145,76 @@ func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bo
 		return 0, err
 	}
 	return len(sources), nil
+}
+
+// mayWrite says whether this node may seal in an epoch: its secret is here, and
+// every member it lists is still active in the network. Who has left must not
+// get new batches, so these wait for the epoch without it.
+func (s *Service) mayWrite(e *store.Epoch) bool {
+	return e != nil && e.Secret != nil && !slices.ContainsFunc(e.Definition.Members, func(m wire.OrgID) bool { return !s.Network.Active(m, endPosition) })
+}
+
+// build assembles a batch and puts it through the receiver's checks.
+func (s *Service) build(epoch *store.Epoch, sources []source, defs map[wire.Hash][]byte) (b *wire.Batch, root wire.Hash, plain []byte, fault error) {
+	b, fault = s.assemble(epoch, sources, defs)
+	if fault != nil {
+		return nil, root, nil, fault
+	}
+	leaves, fault := b.CheckedLeaves()
+	if fault != nil {
+		return nil, root, nil, fault
+	}
+	plain, fault = b.Encode()
+	return b, wire.MerkleRoot(leaves), plain, fault
+}
+
+// rejectUnsent ends a message that no receiver would take.
+func (s *Service) rejectUnsent(ctx context.Context, m *store.Message, fault error) error {
+	s.Log.Error("a message cannot be sent and is rejected", "id", m.Header.ID, "err", fault)
+	m.RejectReason = fmt.Sprintf("it was not sent, because no member would take it: %v", fault)
+	err := s.DB.Write(ctx, func(tx *store.Tx) error { return s.settle(tx, []*store.Message{m}, nil) })
+	if err == nil {
+		s.EventsCommitted()
+	}
+	return err
+}
+
+// renewKey puts our present key into messages whose key was revoked while they
+// waited; they were not sent under the old one, or their pin can never be.
+func (s *Service) renewKey(ctx context.Context, sources []source) error {
+	old, err := wire.ParseAddress(sources[0].row.Header.Key)
+	if err != nil {
+		return err
+	}
+	if _, valid := s.Network.OrgOf(old, endPosition); valid {
+		return nil
+	}
+	here, err := s.Keys.Addresses(ctx)
+	if err != nil {
+		return err
+	}
+	key := s.keyNow(here).String()
+	for i := range sources {
+		src := &sources[i]
+		src.header.Key = key
+		hash, err := src.header.LeafHash()
+		if err != nil {
+			return err
+		}
+		src.row.Header.Key, src.row.Hash = key, store.Hex(hash.String())
+		if src.row.Wire, err = wire.Marshal(src.header); err != nil {
+			return err
+		}
+	}
+	s.Log.Warn("messages wait under a key that is not valid any more; they get the present one", "messages", len(sources), "old", old, "key", key)
+	return s.DB.Write(ctx, func(tx *store.Tx) error {
+		for i := range sources {
+			if err := tx.RekeyMessage(sources[i].row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // source is a message with what a batch needs of it.
@@ -193,7 +281,7 @@ func (s *Service) definitionsOf(tx *store.Tx, sources []source) (map[wire.Hash][
 				return nil, err
 			}
 			if dt == nil || wire.DefinitionHash(definitionDatatype, dt.Value) != *d.DatatypeHash {
-				return nil, fmt.Errorf("data %s names datatype %s version %s, whose definition is not stored", d.ID, d.Datatype.Name, d.Datatype.Version)
+				continue // a peer's, which is not defined here; the batch's checks say so
 			}
 			defs[*d.DatatypeHash] = dt.Value
 		}

@@ -332,9 +332,18 @@ func (m *machine) catchUp() error {
 // secret takes in a new epoch secret: of an audience that this node is invited
 // to, or of an epoch that a machine is stalled at.
 func (c *confirmer) secret(audience wire.Hash) error {
-	if m := c.machines[audience]; m != nil && !m.Stalled() {
+	m := c.machines[audience]
+	if m != nil && !m.Stalled() {
 		return nil
-	} else if m != nil {
+	}
+	current, err := c.tx.CurrentEpoch(audience)
+	if err != nil {
+		return err
+	}
+	// This organisation was left out of an epoch and joined again with the next:
+	// it goes on from there, without what was pinned between.
+	again := m != nil && current != nil && current.Epoch > m.Epoch().Epoch
+	if m != nil && !again {
 		hash, err := m.Epoch().Hash()
 		if err != nil {
 			return err
@@ -351,6 +360,7 @@ func (c *confirmer) secret(audience wire.Hash) error {
 	if err != nil || a == nil {
 		return err
 	}
+	delete(c.machines, audience)
 	c.out.wakeBatch = true
 	if err := c.restore(a); err != nil {
 		return err
@@ -433,13 +443,42 @@ func (c *confirmer) ownVoid(p *store.Pin, sub *store.Submission, epoch, n uint64
 		return c.tx.SetBatchState(s.Self.Org, p.Pin.Pin.Root, store.BatchCollecting, s.now())
 	}
 	c.out.wakeBatch = true
-	if err := c.tx.DropParcels(s.Self.Org, p.Pin.Pin.Root); err != nil {
+	return s.dropBatch(c.tx, p.Pin.Pin.Root)
+}
+
+// dropBatch gives up a batch of ours whose pin can have no effect any more. Its
+// messages are ready for another one.
+func (s *Service) dropBatch(tx *store.Tx, root wire.Hash) error {
+	if err := s.dropParcels(tx, root, "its pin can have no effect; the messages went into another batch"); err != nil {
 		return err
 	}
-	if err := c.tx.LeaveBatch(s.Self.Org, p.Pin.Pin.Root); err != nil {
+	if err := tx.LeaveBatch(s.Self.Org, root); err != nil {
 		return err
 	}
-	return c.tx.SetBatchState(s.Self.Org, p.Pin.Pin.Root, store.BatchDropped, s.now())
+	return tx.SetBatchState(s.Self.Org, root, store.BatchDropped, s.now())
+}
+
+// dropParcels gives up what is still to be sent of a batch of ours, and ends the
+// operations of it that are under way.
+func (s *Service) dropParcels(tx *store.Tx, root wire.Hash, reason string) error {
+	b, err := tx.BatchByRoot(s.Self.Org, root)
+	if err != nil || b == nil {
+		return err
+	}
+	ops, err := tx.OperationsOfTransaction(*b.Tx.ID)
+	if err != nil {
+		return err
+	}
+	var open []wire.UUID
+	for _, op := range ops {
+		if op.Status == opPending {
+			open = append(open, op.ID)
+		}
+	}
+	if _, err := tx.UpdateOperations(open, opFailed, nil, reason, s.now()); err != nil {
+		return err
+	}
+	return tx.DropParcels(s.Self.Org, root)
 }
 
 // apply applies a pin to its audience and stores what it did.
@@ -715,6 +754,34 @@ func (c *confirmer) final(touched touched) error {
 		}
 	}
 	return nil
+}
+
+// lack is an open entry that lacks its payload or its certificate here.
+type lack struct {
+	entry       order.Entry
+	audience    wire.Hash
+	certificate bool
+}
+
+// lacking lists the open entries that were pinned before some time and lack
+// something, in ledger order. What is stored of receipts would not tell: only
+// order knows which count.
+func (c *confirmer) lacking(before time.Time) (list []lack) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.loaded {
+		return nil
+	}
+	for _, m := range c.machines {
+		for _, e := range m.Open() {
+			certificate := uint32(len(e.Receipts)) < e.C
+			if e.Time <= before.UnixNano() && (certificate || m.batches[wire.Entry{Author: e.Author, Root: e.Root}] == nil) {
+				list = append(list, lack{e, m.ID(), certificate})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b lack) int { return cmp.Compare(a.entry.Number, b.entry.Number) })
+	return list
 }
 
 // decide pulls verdicts and writes them.

@@ -16,7 +16,6 @@ const (
 	// The member with the lowest id proposes a change; the next one takes over
 	// if it does not.
 	proposeTurn = 15 * time.Second
-	secretTries = time.Second
 )
 
 // EpochStep keeps audiences and their members in step: it invites members who
@@ -68,12 +67,37 @@ func (s *Service) tendAudience(ctx context.Context, a *store.Audience) error {
 	if a.Kind == store.KindGroup && a.Begun == nil {
 		return nil // changes follow the ledger, on which it does not exist yet
 	}
+	members := s.present(a.ID, current)
+	if slices.Equal(members, current.Definition.Members) {
+		return nil
+	}
 	for i := range epochs {
-		if e := &epochs[i]; e.Epoch == current.Epoch+1 && e.Definition.Proposer == s.Self.Org && e.Secret != nil && e.Definition.Previous == current.Hash {
+		e := &epochs[i]
+		if e.Epoch == current.Epoch+1 && e.Definition.Proposer == s.Self.Org && e.Secret != nil && e.Definition.Previous == current.Hash && slices.Equal(e.Definition.Members, members) {
 			return s.pursue(ctx, current, e)
 		}
 	}
-	return s.propose(ctx, a, current, epochs)
+	return s.propose(ctx, a, current, members)
+}
+
+// present are the members that an audience's next epoch should have: of the
+// network all active members whose node is registered, of a group those of its
+// members that are still active.
+func (s *Service) present(audience wire.Hash, current *store.Epoch) (members []wire.OrgID) {
+	if audience == s.Network.ID {
+		for _, m := range s.Network.Members() {
+			if current.Definition.Has(m) || s.Network.Node(m) != nil {
+				members = append(members, m)
+			}
+		}
+		return members
+	}
+	for _, m := range current.Definition.Members {
+		if s.Network.Active(m, endPosition) {
+			members = append(members, m)
+		}
+	}
+	return members
 }
 
 // invite puts an invitation into the outbox of each member whose receipt for
@@ -139,25 +163,9 @@ func (s *Service) tellJoiners(ctx context.Context, current *store.Epoch, active 
 	return err
 }
 
-// propose starts a new epoch if the members have changed: of the network all
-// active members whose node is registered, of a group those of its members that
-// are still active.
-func (s *Service) propose(ctx context.Context, a *store.Audience, current *store.Epoch, epochs []store.Epoch) error {
-	var members []wire.OrgID
-	if a.Kind == store.KindNetwork {
-		for _, m := range s.Network.Members() {
-			if current.Definition.Has(m) || s.Network.Node(m) != nil {
-				members = append(members, m)
-			}
-		}
-	} else {
-		for _, m := range current.Definition.Members {
-			if s.Network.Active(m, endPosition) {
-				members = append(members, m)
-			}
-		}
-	}
-	if slices.Equal(members, current.Definition.Members) || !slices.Contains(members, s.Self.Org) || !s.ourTurn(current, members) {
+// propose starts a new epoch with other members, if it is our turn.
+func (s *Service) propose(ctx context.Context, a *store.Audience, current *store.Epoch, members []wire.OrgID) error {
+	if !slices.Contains(members, s.Self.Org) || !s.ourTurn(current, members) {
 		return nil
 	}
 	secret := wire.NewEpochSecret(current.Secret.Topic)
@@ -216,8 +224,13 @@ func (s *Service) pursue(ctx context.Context, current, next *store.Epoch) error 
 		queued, err = tx.LatestSubmission(purposeControl, next.Hash)
 		return err
 	})
-	if err != nil || queued != nil && queued.State != store.SubmissionFailed {
+	if err != nil {
 		return err
+	}
+	// One that is mined and did not count, because members changed or receipts
+	// were too old, is tried again after a while with the receipts of then.
+	if queued != nil && (queued.State == store.SubmissionQueued || queued.State == store.SubmissionSigned || s.now()-queued.Created < store.Time(refusedWait)) {
+		return nil
 	}
 	if len(receipts) < needed(len(next.Definition.Members)-1) || !s.approved(current, next, receipts) {
 		return s.invite(ctx, next)
@@ -310,6 +323,9 @@ func (s *Service) takeInvitation(ctx context.Context, from wire.OrgID, inv *wire
 		return refuse(refusedMalformed, "the secret is not the definition's: %v", err)
 	}
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
+		if err := s.agree(tx, &d, hash); err != nil {
+			return err
+		}
 		_, err := s.storeEpoch(tx, d, &secret)
 		return err
 	})
@@ -318,6 +334,37 @@ func (s *Service) takeInvitation(ctx context.Context, from wire.OrgID, inv *wire
 	}
 	s.Wake.Confirm.Set()
 	s.Wake.Batch.Set()
+	return nil
+}
+
+// agree refuses a change of an audience that this node belongs to, unless it is
+// what the ledger asks for: our receipt for its definition counts as our approval,
+// and no member may use that to turn another out, or to bring an outsider in.
+func (s *Service) agree(tx *store.Tx, d *wire.EpochDefinition, hash wire.Hash) error {
+	if d.Epoch == 1 {
+		return nil
+	}
+	epochs, err := tx.Epochs(d.Audience)
+	if err != nil {
+		return err
+	}
+	active := activated(epochs)
+	if len(active) == 0 {
+		return nil // we join with it
+	}
+	current := &active[len(active)-1]
+	if current.Epoch >= d.Epoch { // decided already: only the one that won is of use
+		if slices.ContainsFunc(active, func(e store.Epoch) bool { return e.Hash == hash }) {
+			return nil
+		}
+		return refuse(refusedForeign, "epoch %d has begun with another definition", d.Epoch)
+	}
+	if !current.Definition.Has(s.Self.Org) {
+		return nil // we were left out, and join again
+	}
+	if want := s.present(d.Audience, current); d.Previous != current.Hash || !slices.Equal(d.Members, want) {
+		return refuse(refusedAudience, "the %d members of the proposed epoch %d are not those that this node finds on the ledger after epoch %d", len(d.Members), d.Epoch, current.Epoch)
+	}
 	return nil
 }
 
@@ -350,8 +397,13 @@ func (s *Service) receiveActivated(ctx context.Context, from wire.OrgID, body []
 		if err != nil {
 			return err
 		}
-		if len(activated(epochs)) > 0 {
-			return nil // a member of an earlier epoch reads the ledger, and believes nobody
+		// A member of an earlier epoch reads the ledger, and believes nobody;
+		// unless the epoch before this one was without it, so that it cannot read.
+		if active := activated(epochs); len(active) > 0 {
+			last := &active[len(active)-1]
+			if last.Secret != nil || last.Definition.Has(s.Self.Org) || e.Definition.Previous != last.Hash {
+				return nil
+			}
 		}
 		number := int64(a.Pin)
 		e.Activated = &number
@@ -391,34 +443,21 @@ func (s *Service) handOutSecret(ctx context.Context, from wire.OrgID, body []byt
 	return answer, err
 }
 
-// pullSecrets asks the members of current epochs for secrets that are missing.
-func (s *Service) pullSecrets(ctx context.Context) error {
-	var missing []store.Epoch
-	err := s.DB.Read(ctx, func(tx *store.Tx) (err error) { missing, err = tx.EpochsWithoutSecret(); return err })
-	if err != nil {
-		return err
-	}
-	for i := range missing {
-		e := &missing[i]
-		id := wire.Entry{Author: e.Definition.Proposer, Root: e.Hash}
-		if !e.Definition.Has(s.Self.Org) || !s.pulls.due(id, s.Now()) {
-			continue
+// pullSecret asks the members of a current epoch for its secret, which is missing.
+func (s *Service) pullSecret(ctx context.Context, e *store.Epoch) error {
+	for _, m := range s.others(e.Definition.Members) {
+		err := s.pullSecretFrom(ctx, m, e)
+		if err == nil || ctx.Err() != nil {
+			return err
 		}
-		got := false
-		for _, m := range s.others(e.Definition.Members) {
-			if got = s.pullSecret(ctx, m, e) == nil; got {
-				s.pulls.got(id)
-				break
-			}
-		}
-		if !got {
-			s.pulls.tried(id, s.Now(), true)
-		}
+		s.Log.Debug("a member does not give a secret", "member", m.Short(), "epoch", e.Epoch, "err", err)
 	}
 	return nil
 }
 
-func (s *Service) pullSecret(ctx context.Context, from wire.OrgID, e *store.Epoch) error {
+func (s *Service) pullSecretFrom(ctx context.Context, from wire.OrgID, e *store.Epoch) error {
+	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
+	defer cancel()
 	peer, err := s.peerOf(from)
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package message
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,28 +10,32 @@ import (
 
 	"github.com/parley-node/parley/internal/blob"
 	"github.com/parley-node/parley/internal/exchange"
-	"github.com/parley-node/parley/internal/order"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
 )
 
 const (
-	pullAfter   = time.Second // after the pin: until then the author is expected to push
-	firstPull   = time.Second
-	lastPull    = 30 * time.Second
-	pullPage    = 200
-	pullTimeout = 10 * time.Minute
+	pullAfter    = time.Second // after the pin: until then the author is expected to push
+	firstPull    = time.Second
+	lastPull     = 30 * time.Second
+	maxPulls     = 16               // at once
+	pullTimeout  = 30 * time.Second // for one object of at most exchange.MaxRequest bytes
+	chunkTimeout = time.Minute      // for each chunk of a blob
 )
 
-// pulls remembers when each missing thing was last asked for.
+// pulls remembers when each missing thing was last asked for, and what is being
+// asked for now: one that hangs at a slow holder delays nothing else.
 type pulls struct {
-	mu    sync.Mutex
-	tries map[wire.Entry]*pullTry
+	mu      sync.Mutex
+	tries   map[wire.Entry]*pullTry
+	running int
+	ended   sync.WaitGroup
 }
 
 type pullTry struct {
 	attempts int
 	next     time.Time
+	running  bool
 	nobody   bool // every other member was asked in the last round, and none had it
 }
 
@@ -44,15 +47,8 @@ func (p *pulls) nobody(e wire.Entry) bool {
 	return t != nil && t.nobody
 }
 
-// due says whether to ask for an entry now.
-func (p *pulls) due(e wire.Entry, now time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	t := p.tries[e]
-	return t == nil || !now.Before(t.next)
-}
-
-func (p *pulls) tried(e wire.Entry, now time.Time, nobody bool) {
+// begin says whether to ask for something now; who does ends it with tried.
+func (p *pulls) begin(e wire.Entry, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := p.tries[e]
@@ -60,91 +56,180 @@ func (p *pulls) tried(e wire.Entry, now time.Time, nobody bool) {
 		t = &pullTry{}
 		p.tries[e] = t
 	}
-	t.next = now.Add(min(firstPull<<min(t.attempts, 8), lastPull))
-	t.attempts++
-	t.nobody = nobody
+	if t.running || now.Before(t.next) || p.running >= maxPulls {
+		return false
+	}
+	t.running = true
+	p.running++
+	return true
 }
 
-func (p *pulls) got(e wire.Entry) {
+func (p *pulls) tried(e wire.Entry, now time.Time, nobody bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.tries, e)
+	t := p.tries[e]
+	t.next = now.Add(min(firstPull<<min(t.attempts, 8), lastPull))
+	t.attempts++
+	t.running, t.nobody = false, nobody
+	p.running--
 }
 
-// PullStep fetches what open entries lack from whoever holds it: payloads and
-// certificates of pinned batches, and secrets of epochs that are current.
-func (s *Service) PullStep(ctx context.Context) (more bool, err error) {
-	if err := s.pullSecrets(ctx); err != nil {
-		return false, err
+// keep forgets what is not missing any more.
+func (p *pulls) keep(missing map[wire.Entry]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for e, t := range p.tries {
+		if !missing[e] && !t.running {
+			delete(p.tries, e)
+		}
 	}
+}
+
+// PullStep starts to fetch what open entries lack from whoever holds it: payloads
+// and certificates of pinned batches, and secrets of epochs that are current.
+func (s *Service) PullStep(ctx context.Context) (more bool, err error) {
 	now := s.Now()
-	var open []store.OpenPin
-	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
-		open, err = tx.OpenPins(store.At(now.Add(-pullAfter)), pullPage)
-		return err
-	})
+	missing := map[wire.Entry]bool{}
+	pull := func(e wire.Entry, fetch func() (nobody bool, err error)) {
+		missing[e] = true
+		if !s.pulls.begin(e, now) {
+			return
+		}
+		s.pulls.ended.Go(func() {
+			nobody, err := fetch()
+			s.pulls.tried(e, s.Now(), nobody)
+			if err != nil && ctx.Err() == nil {
+				s.Log.Error("a pull failed; it is tried again", "root", e.Root.Short(), "err", err)
+			}
+			s.Wake.Pull.Set()
+			if nobody {
+				s.Wake.Confirm.Set() // it may be time to vote
+			}
+		})
+	}
+	var secrets []store.Epoch
+	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) { secrets, err = tx.EpochsWithoutSecret(); return err })
 	if err != nil {
 		return false, err
 	}
-	for i := range open {
-		if err := s.pullEntry(ctx, &open[i]); err != nil {
-			return false, err
+	for i := range secrets {
+		if e := &secrets[i]; e.Definition.Has(s.Self.Org) {
+			pull(wire.Entry{Author: e.Definition.Proposer, Root: e.Hash}, func() (bool, error) { return false, s.pullSecret(ctx, e) })
 		}
 	}
+	for _, l := range s.confirm.lacking(now.Add(-pullAfter)) {
+		pull(wire.Entry{Author: l.entry.Author, Root: l.entry.Root}, func() (bool, error) { return s.pullEntry(ctx, l) })
+	}
+	s.pulls.keep(missing)
 	return false, nil
 }
 
-// pullEntry asks the other members for what one entry lacks.
-func (s *Service) pullEntry(ctx context.Context, p *store.OpenPin) error {
-	var e order.Entry
-	if err := json.Unmarshal(p.Entry, &e); err != nil {
-		return fmt.Errorf("stored entry %d: %w", p.Number, err)
-	}
-	id := wire.Entry{Author: p.Org, Root: p.Root}
-	certified := p.Receipts >= int(e.C)
-	if p.Held && certified || !s.pulls.due(id, s.Now()) {
-		return nil
-	}
+// WaitPulls returns when nothing is being pulled any more.
+func (s *Service) WaitPulls() { s.pulls.ended.Wait() }
+
+// pullEntry asks the other members for what one entry lacks. nobody has the
+// payload if it is still missing after that.
+func (s *Service) pullEntry(ctx context.Context, l lack) (nobody bool, err error) {
+	e := &l.entry
 	var epoch *store.Epoch
-	err := s.DB.Read(ctx, func(tx *store.Tx) (err error) { epoch, err = epochOf(tx, p.Audience, p.Epoch); return err })
-	if err != nil || epoch == nil {
+	var have *store.BatchRow
+	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
+		if epoch, err = epochOf(tx, l.audience, e.Epoch); err != nil {
+			return err
+		}
+		have, err = tx.BatchByRoot(e.Author, e.Root)
 		return err
+	})
+	if err != nil || epoch == nil {
+		return false, err
+	}
+	held := have != nil && have.Audience == l.audience
+	if held {
+		if err := s.renewReceipt(ctx, l, have, epoch); err != nil {
+			return false, err
+		}
 	}
 	keys := epoch.Secret.Keys()
-	holders := append([]wire.OrgID{p.Org}, s.others(epoch.Definition.Members)...)
+	certificate := l.certificate
+	holders := append([]wire.OrgID{e.Author}, s.others(epoch.Definition.Members)...)
 	for i, h := range holders {
-		if h == s.Self.Org || i > 0 && h == p.Org || p.Held && certified {
+		if h == s.Self.Org || i > 0 && h == e.Author || !s.Network.Active(h, endPosition) || held && !certificate {
 			continue
 		}
-		if !p.Held {
-			if err := s.pullPayload(ctx, h, p, keys); err == nil {
-				p.Held = true
-			} else if ctx.Err() != nil {
-				return ctx.Err()
-			} else {
-				s.Log.Debug("a member does not give a payload", "member", h.Short(), "root", p.Root.Short(), "err", err)
+		if !held {
+			err := s.pullPayload(ctx, h, l, keys)
+			if ctx.Err() != nil {
+				return false, ctx.Err()
+			}
+			if held = err == nil; !held {
+				s.Log.Debug("a member does not give a payload", "member", h.Short(), "root", e.Root.Short(), "err", err)
 			}
 		}
-		if !certified {
-			if err := s.pullCertificate(ctx, h, p, keys); err == nil {
-				certified = true // order judges it; if it does not count, the next round asks again
-			}
+		if certificate {
+			// Order judges it; if it does not count, the next round asks again.
+			certificate = s.pullCertificate(ctx, h, e.Root, keys) != nil
 		}
 	}
-	s.pulls.tried(id, s.Now(), !p.Held)
-	if p.Held && certified {
-		s.pulls.got(id)
+	return !held, nil
+}
+
+// renewReceipt gives another receipt for an entry whose pin came so late that
+// ours is too old to count. Else a long wait for the other receipts, or a ledger
+// that was idle before, would leave the entry without a certificate for ever:
+// who has receipted it cannot vote to skip it.
+func (s *Service) renewReceipt(ctx context.Context, l lack, have *store.BatchRow, epoch *store.Epoch) error {
+	e := &l.entry
+	if !l.certificate || have.Receipt == nil {
+		return nil
 	}
-	if !p.Held {
-		s.Wake.Confirm.Set() // it may be time to vote
+	var old wire.Receipt
+	if err := wire.Unmarshal(have.Receipt, &old); err != nil {
+		return fmt.Errorf("stored receipt for %s: %w", e.Root.Short(), err)
+	}
+	if old.RecentNumber+e.ReceiptAge >= e.Position.Block {
+		return nil
+	}
+	fresh, err := s.signReceipt(ctx, e.Author, l.audience, e.Epoch, e.Root)
+	if err != nil {
+		return err
+	}
+	stored, err := wire.Marshal(*fresh)
+	if err != nil {
+		return err
+	}
+	members := s.others(epoch.Definition.Members)
+	err = s.DB.Write(ctx, func(tx *store.Tx) error {
+		if _, err := putReceipt(tx, fresh); err != nil {
+			return err
+		}
+		if err := tx.SetBatchReceipt(e.Author, e.Root, stored); err != nil {
+			return err
+		}
+		if err := s.addReceipts(tx, members, e.Author, e.Root); err != nil {
+			return err
+		}
+		return tx.Arrived(store.ArrivedReceipt, e.Author, e.Root)
+	})
+	s.wakePeers(members)
+	s.Wake.Confirm.Set()
+	return err
+}
+
+// addReceipts puts our receipt for a batch into the outbox of each member.
+func (s *Service) addReceipts(tx *store.Tx, members []wire.OrgID, author wire.OrgID, root wire.Hash) error {
+	for _, m := range members {
+		if err := tx.AddParcels(store.Parcel{Peer: m, Kind: kindReceipt, Root: root, Org: author, Since: s.now()}); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // pullPayload fetches a batch, stores it like a pushed one, and hands our
 // receipt to the audience: whoever pulls a payload receipts it.
-func (s *Service) pullPayload(ctx context.Context, from wire.OrgID, p *store.OpenPin, keys wire.Keys) error {
-	body, err := s.fetchAll(ctx, from, objectName(keys, p.Root, partBatch))
+func (s *Service) pullPayload(ctx context.Context, from wire.OrgID, l lack, keys wire.Keys) error {
+	e := &l.entry
+	body, err := s.fetchAll(ctx, from, objectName(keys, e.Root, partBatch))
 	if err != nil {
 		return err
 	}
@@ -152,7 +237,7 @@ func (s *Service) pullPayload(ctx context.Context, from wire.OrgID, p *store.Ope
 	if err := wire.Unmarshal(body, &env); err != nil {
 		return err
 	}
-	if env.Author != p.Org || env.Root != p.Root || env.Audience != p.Audience {
+	if env.Author != e.Author || env.Root != e.Root || env.Audience != l.audience {
 		return errors.New("it gave another batch than was asked for")
 	}
 	if _, err := s.receivePayload(ctx, env, from); err != nil {
@@ -160,24 +245,19 @@ func (s *Service) pullPayload(ctx context.Context, from wire.OrgID, p *store.Ope
 	}
 	var members []wire.OrgID
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
-		epoch, err := epochOf(tx, p.Audience, p.Epoch)
+		epoch, err := epochOf(tx, l.audience, e.Epoch)
 		if err != nil || epoch == nil {
 			return err
 		}
 		members = s.others(epoch.Definition.Members)
-		for _, m := range members {
-			if err := tx.AddParcels(store.Parcel{Peer: m, Kind: kindReceipt, Root: p.Root, Org: p.Org, Since: s.now()}); err != nil {
-				return err
-			}
-		}
-		return nil
+		return s.addReceipts(tx, members, e.Author, e.Root)
 	})
 	s.wakePeers(members)
 	return err
 }
 
-func (s *Service) pullCertificate(ctx context.Context, from wire.OrgID, p *store.OpenPin, keys wire.Keys) error {
-	body, err := s.fetchAll(ctx, from, objectName(keys, p.Root, partCertificate))
+func (s *Service) pullCertificate(ctx context.Context, from wire.OrgID, root wire.Hash, keys wire.Keys) error {
+	body, err := s.fetchAll(ctx, from, objectName(keys, root, partCertificate))
 	if err != nil {
 		return err
 	}
@@ -217,16 +297,16 @@ func (s *Service) peerOf(org wire.OrgID) (exchange.Peer, error) {
 	return exchange.Peer{Org: org, CertHash: node.CertHash, Endpoints: node.Endpoints}, nil
 }
 
-// fetchBlobs brings the blobs of a batch from a holder, chunk by chunk; what is
-// here already, or partly, is not fetched again.
-func (s *Service) fetchBlobs(ctx context.Context, b *wire.Batch, env wire.Envelope, keys wire.Keys, holder wire.OrgID) ([]blob.Info, error) {
+// fetchBlobs brings the blobs of a batch, known by root, from a holder, chunk by
+// chunk; what is here already, or partly, is not fetched again.
+func (s *Service) fetchBlobs(ctx context.Context, b *wire.Batch, root wire.Hash, keys wire.Keys, holder wire.OrgID) ([]blob.Info, error) {
 	var infos []blob.Info
 	for i := range b.Data {
 		ref := b.Data[i].Blob
 		if ref == nil {
 			continue
 		}
-		names := blobNames{blob: objectName(keys, env.Root, blobPart(ref.Hash)), chunks: objectName(keys, env.Root, chunksPart(ref.Hash))}
+		names := blobNames{blob: objectName(keys, root, blobPart(ref.Hash)), chunks: objectName(keys, root, chunksPart(ref.Hash))}
 		info, err := s.fetchBlob(ctx, *ref, names, holder)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -277,6 +357,14 @@ func (s *Service) fetchBlob(ctx context.Context, ref wire.BlobRef, names blobNam
 		return nil, err
 	}
 	defer partial.Close()
+	if partial.Next() == len(info.Chunks) {
+		return info, partial.Commit() // all was here: an earlier attempt ended before the batch was stored
+	}
+	// A holder that gives no chunk in time is left; what it gave is kept.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	late := time.AfterFunc(chunkTimeout, cancel)
+	defer late.Stop()
 	r, err := s.Exchange.Fetch(ctx, peer, names.blob, int64(partial.Next())*blob.ChunkSize)
 	if err != nil {
 		return nil, err
@@ -291,6 +379,7 @@ func (s *Service) fetchBlob(ctx context.Context, ref wire.BlobRef, names blobNam
 		if err != nil {
 			return nil, err // what was appended is kept
 		}
+		late.Reset(chunkTimeout)
 	}
 	return info, partial.Commit()
 }

@@ -103,7 +103,7 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 	if err != nil {
 		return nil, err
 	}
-	blobs, err := s.fetchBlobs(ctx, b, env, epoch.Secret.Keys(), holder)
+	blobs, err := s.fetchBlobs(ctx, b, env.Root, epoch.Secret.Keys(), holder)
 	if err != nil {
 		return nil, err
 	}
@@ -128,12 +128,19 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		return nil, err
 	}
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
-		voted, err := tx.Voted(env.Author, env.Root)
+		voted, err := tx.Voted(env.Audience, env.Author, env.Root)
 		if err != nil {
 			return err
 		}
 		if voted {
 			return refuse(refusedVoted, "this organisation has voted to skip batch %s", env.Root.Short())
+		}
+		// Decided without its payload, it was skipped: its messages would wait
+		// for a verdict that has been given.
+		if decided, err := tx.PastEntry(env.Audience, env.Author, env.Root); err != nil {
+			return err
+		} else if decided != nil && known == nil {
+			return refuse(refusedVoted, "the members have skipped batch %s", env.Root.Short())
 		}
 		fresh, err := tx.InsertBatch(row)
 		if err != nil {
@@ -332,7 +339,11 @@ func (s *Service) signReceipt(ctx context.Context, author wire.OrgID, audience w
 	if err != nil {
 		return nil, err
 	}
-	r.Signature, err = s.Keys.Sign(ctx, s.Self.Key, digest, "receipt")
+	here, err := s.Keys.Addresses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.Signature, err = s.Keys.Sign(ctx, s.keyNow(here), digest, "receipt")
 	return r, err
 }
 

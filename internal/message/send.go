@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -61,28 +60,13 @@ type Peer struct {
 // Step starts sending what is due, several parcels at a time, and returns. A
 // parcel that ends wakes the peer again.
 func (p *Peer) Step(ctx context.Context) (more bool, err error) {
-	now := p.s.Now()
-	p.mu.Lock()
-	free := maxParallelSends - len(p.inFlight)
-	waiting := now.Before(p.notBy)
-	p.mu.Unlock()
-	if free <= 0 || waiting || p.s.Network.Node(p.Org) == nil {
-		return false, nil
-	}
-	var due []store.Parcel
-	err = p.s.DB.Read(ctx, func(tx *store.Tx) error {
-		due, err = tx.DueParcels(p.Org, store.At(now), 4*maxParallelSends)
-		return err
-	})
+	due, err := p.Due(ctx)
 	if err != nil {
 		return false, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, parcel := range due {
-		if p.inFlight[parcel.ID] {
-			continue
-		}
 		if len(p.inFlight) >= maxParallelSends {
 			break
 		}
@@ -90,7 +74,7 @@ func (p *Peer) Step(ctx context.Context) (more bool, err error) {
 		p.wg.Add(1)
 		go func() {
 			defer p.wg.Done()
-			p.deliver(ctx, parcel)
+			p.Deliver(ctx, parcel)
 			p.mu.Lock()
 			delete(p.inFlight, parcel.ID)
 			p.mu.Unlock()
@@ -98,6 +82,26 @@ func (p *Peer) Step(ctx context.Context) (more bool, err error) {
 		}()
 	}
 	return false, nil
+}
+
+// Due lists parcels that may be sent now and are not under way, oldest first;
+// none while the peer is put off or not registered.
+func (p *Peer) Due(ctx context.Context) (due []store.Parcel, err error) {
+	now := p.s.Now()
+	p.mu.Lock()
+	free := maxParallelSends - len(p.inFlight)
+	waiting := now.Before(p.notBy)
+	p.mu.Unlock()
+	if free <= 0 || waiting || p.s.Network.Node(p.Org) == nil || !p.s.Network.Active(p.Org, endPosition) {
+		return nil, nil
+	}
+	err = p.s.DB.Read(ctx, func(tx *store.Tx) error {
+		due, err = tx.DueParcels(p.Org, store.At(now), 4*maxParallelSends)
+		return err
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.DeleteFunc(due, func(parcel store.Parcel) bool { return p.inFlight[parcel.ID] }), err
 }
 
 // Wait returns when no parcel is being sent any more.
@@ -110,8 +114,8 @@ func (p *Peer) Next() time.Time {
 	return p.notBy
 }
 
-// deliver sends one parcel and records what came of it.
-func (p *Peer) deliver(ctx context.Context, parcel store.Parcel) {
+// Deliver sends one parcel and records what came of it.
+func (p *Peer) Deliver(ctx context.Context, parcel store.Parcel) {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	start := p.s.Now()
@@ -137,10 +141,10 @@ func (p *Peer) deliver(ctx context.Context, parcel store.Parcel) {
 func (p *Peer) failed(parcel store.Parcel, err error) {
 	p.s.speed.missed(p.Org)
 	var refused *exchange.Refused
-	delay := backOff(parcel.Attempts)
+	delay := p.s.backOff(parcel.Attempts)
 	p.mu.Lock()
 	if !errors.As(err, &refused) {
-		delay = backOff(p.failures)
+		delay = p.s.backOff(p.failures)
 		p.failures++
 		p.notBy = p.s.Now().Add(delay)
 		p.lastErr = err.Error()
@@ -159,10 +163,10 @@ func (p *Peer) failed(parcel store.Parcel, err error) {
 
 // backOff doubles with each failure, with jitter so that peers do not come in
 // step.
-func backOff(failures int) time.Duration {
+func (s *Service) backOff(failures int) time.Duration {
 	d := firstBackOff << min(failures, 16)
 	d = min(d, lastBackOff)
-	return d/2 + rand.N(d/2+1)
+	return d/2 + s.Jitter(d/2)
 }
 
 // sendParcel puts the parcel's object together and sends it.

@@ -3,6 +3,9 @@ package message
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,6 +39,8 @@ type Config struct {
 	Log   *slog.Logger
 	Now   func() time.Time // wall clock
 	NewID func() wire.UUID
+	// Jitter is a random duration from 0 up to d; math/rand if nil.
+	Jitter func(d time.Duration) time.Duration
 }
 
 // Self is the organisation that runs this node.
@@ -62,8 +67,9 @@ type Definition struct {
 	Org     wire.OrgID // author
 	OrgName string
 	Message *store.Message
-	Body    []byte // value of its only data item
-	At      store.Time
+	Body    []byte        // value of its only data item
+	Pinned  wire.Position // what the verdict may ask the ledger about
+	At      store.Time    // now, for rows; no verdict may depend on it
 }
 
 // Defined is what came of a definition: a reason to reject it, or the event
@@ -109,6 +115,9 @@ func (s Signal) Set() {
 // New prepares a service. onPeer is told once of each peer that something is to
 // be sent to; it runs the peer's sender.
 func New(c Config, onPeer func(*Peer)) *Service {
+	if c.Jitter == nil {
+		c.Jitter = func(d time.Duration) time.Duration { return rand.N(d + 1) }
+	}
 	s := &Service{Config: c, changeSeen: map[wire.Hash]time.Time{}, peers: map[wire.OrgID]*Peer{}, onPeer: onPeer}
 	s.schemas.compiled = map[wire.Hash]*schema{}
 	s.speed.seen = map[wire.OrgID]*speed{}
@@ -146,6 +155,15 @@ func (s *Service) peer(org wire.OrgID) *Peer {
 		s.onPeer(p)
 	}
 	return p
+}
+
+// Peers are the peers that something was sent to so far, by id.
+func (s *Service) Peers() []*Peer {
+	s.peersMu.Lock()
+	defer s.peersMu.Unlock()
+	all := slices.Collect(maps.Values(s.peers))
+	slices.SortFunc(all, func(a, b *Peer) int { return compareHash(a.Org, b.Org) })
+	return all
 }
 
 // wakePeers wakes the senders of some peers.

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"slices"
 	"time"
 
 	"github.com/parley-node/parley/wire"
@@ -9,6 +10,7 @@ import (
 const (
 	overdueEvery   = time.Second     // between looks at all that is open
 	heartbeatEvery = 2 * time.Second // between moves of consensus time on an idle chain
+	votesOfPin     = 512             // entries; well under what a control may hold
 )
 
 // skips looks at what a machine waits for too long: it votes against entries
@@ -16,11 +18,11 @@ const (
 // nobody sends anything. It runs inside the confirm step.
 func (m *machine) skips(final finalBlock) error {
 	s := m.c.s
-	if now := s.Now(); m.Stalled() || now.Sub(m.looked) < overdueEvery {
+	now := s.Now()
+	if m.Stalled() || now.Sub(m.looked) < overdueEvery || !s.Network.Active(s.Self.Org, endPosition) {
 		return nil
-	} else {
-		m.looked = now
 	}
+	m.looked = now
 	consensus := final.Time.Time()
 	var vote []wire.Entry
 	for _, e := range m.Overdue(consensus) {
@@ -28,7 +30,7 @@ func (m *machine) skips(final finalBlock) error {
 		if e.Author == s.Self.Org || m.batches[id] != nil || !s.pulls.nobody(id) || m.voted[id] {
 			continue
 		}
-		ok, err := m.c.tx.Vote(s.Self.Org, e.Author, e.Root, s.now())
+		ok, err := m.c.tx.Vote(s.Self.Org, m.ID(), e.Author, e.Root, s.now())
 		if err != nil {
 			return err
 		}
@@ -39,8 +41,10 @@ func (m *machine) skips(final finalBlock) error {
 	}
 	if len(vote) > 0 {
 		s.Log.Warn("nobody holds these payloads; this organisation votes to skip them", "audience", m.ID().Short(), "entries", len(vote))
-		if err := m.queue(wire.Control{Votes: []wire.Vote{{Entries: vote}}}); err != nil {
-			return err
+		for part := range slices.Chunk(vote, votesOfPin) {
+			if err := m.queue(wire.Control{Votes: []wire.Vote{{Entries: part}}}); err != nil {
+				return err
+			}
 		}
 	}
 	return m.heartbeat(consensus)
@@ -53,6 +57,11 @@ func (m *machine) heartbeat(consensus time.Time) error {
 	now := s.Now()
 	if now.Sub(m.beat) < heartbeatEvery {
 		return nil
+	}
+	// Any control of ours that is under way moves it too. One that cannot get
+	// through, because the ledger is away, must not pile up.
+	if under, err := m.c.tx.ControlsUnderWay(m.ID()); err != nil || under > 0 {
+		return err
 	}
 	for _, e := range m.Open() {
 		due := e.SkipDue

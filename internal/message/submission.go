@@ -179,6 +179,15 @@ func (u *Submitter) nextNumber(ctx context.Context, audience wire.Hash, epoch ui
 // signQueued signs a call that waits for its turn. False if it cannot go yet.
 func (u *Submitter) signQueued(ctx context.Context, sub *store.Submission) (bool, error) {
 	s := u.s
+	if sub.Purpose != purposePin { // a pin's key is in its messages
+		here, err := s.Keys.Addresses(ctx)
+		if err != nil {
+			return false, err
+		}
+		if key := s.keyNow(here); key != sub.Account {
+			sub.Account, sub.N = key, 0
+		}
+	}
 	nonce, err := u.next(ctx, sub.Account)
 	if err != nil {
 		return false, err
@@ -369,9 +378,12 @@ func (u *Submitter) refused(ctx context.Context, sub *store.Submission, r *ledge
 	return s.DB.Write(ctx, func(tx *store.Tx) error {
 		var open bool // its record may have come meanwhile
 		var err error
-		if sub.Purpose == purposeCall {
+		switch {
+		case sub.Purpose == purposeCall:
 			open, err = tx.FailSubmission(sub.ID, r.Reason)
-		} else {
+		case sub.Purpose == purposePin && u.revoked(sub.Account):
+			open, err = u.unseal(tx, sub, r)
+		default:
 			open, err = tx.RequeueSubmission(sub.ID)
 		}
 		if err != nil || !open || int64(st.Nonce) > *sub.Nonce {
@@ -379,6 +391,30 @@ func (u *Submitter) refused(ctx context.Context, sub *store.Submission, r *ledge
 		}
 		return tx.RequeueAfter(sub.Account, *sub.Nonce)
 	})
+}
+
+// revoked says that a key of ours was revoked, and not that we are suspended.
+func (u *Submitter) revoked(key wire.Address) bool {
+	_, valid := u.s.Network.OrgOf(key, endPosition)
+	return !valid && u.s.Network.Active(u.s.Self.Org, endPosition)
+}
+
+// unseal takes a batch apart whose pin can never be mined, because its key was
+// revoked: its messages go into another batch, under the present key.
+func (u *Submitter) unseal(tx *store.Tx, sub *store.Submission, r *ledger.Refusal) (open bool, err error) {
+	s := u.s
+	last, err := tx.LastRecord()
+	if err != nil {
+		return false, err
+	}
+	if last == nil || last.Number < s.Network.Through() { // the pin may stand before the revocation
+		return tx.RequeueSubmission(sub.ID)
+	}
+	if open, err = tx.FailSubmission(sub.ID, r.Reason); err != nil || !open {
+		return open, err
+	}
+	s.Wake.Batch.Set() // a wake too early costs a look
+	return true, s.dropBatch(tx, sub.Root)
 }
 
 // resend sends what has not come back as a record for a while.

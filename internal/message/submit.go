@@ -194,7 +194,7 @@ func (s *Service) author(tx *store.Tx, h Header, here []wire.Address) (did, key 
 		}
 		did = id.DID
 	}
-	address := s.Self.Key
+	address := s.keyNow(here)
 	if h.Key != "" {
 		if address, err = wire.ParseAddress(h.Key); err != nil {
 			return "", "", errs.New("FF10354", 400, "field %q: %v", "header.key", err)
@@ -207,6 +207,22 @@ func (s *Service) author(tx *store.Tx, h Header, here []wire.Address) (did, key 
 		}
 	}
 	return did, address.String(), nil
+}
+
+// keyNow is the key that signs for the organisation: the configured one, or, if
+// the ledger does not accept it any more, the oldest valid one whose private key
+// is among those here.
+func (s *Service) keyNow(here []wire.Address) wire.Address {
+	valid := s.Network.ValidKeys(s.Self.Org, endPosition)
+	if slices.Contains(valid, s.Self.Key) {
+		return s.Self.Key
+	}
+	for _, k := range valid {
+		if slices.Contains(here, k) {
+			return k
+		}
+	}
+	return s.Self.Key // not a member yet, or no key is here: what is signed says so
 }
 
 // seal computes the message's references, hashes and header.

@@ -3,7 +3,6 @@ package message
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
@@ -12,11 +11,16 @@ import (
 // Unpinned batches go to the group's members without a ledger record. Each
 // author numbers its own, and each names the one before, so that a receiver
 // takes them in order and notices a missing one. They never block a context.
+//
+// Where a pinned batch is known by its root, an unpinned one is known by the
+// digest that its author signed: in the database, in its receipts, and as what
+// the next one names. So neither can pass for the other, not even if an author
+// sends one batch both ways.
 
 // chain is where an author's unpinned batches of an audience have got to.
 type chain struct {
 	Sequence uint64    `json:"sequence"`
-	Root     wire.Hash `json:"root"`
+	Root     wire.Hash `json:"root"` // digest of the last one
 }
 
 func chainName(audience wire.Hash, author wire.OrgID) string {
@@ -52,7 +56,11 @@ func (s *Service) commitUnpinned(ctx context.Context, env wire.Envelope, b *wire
 	if err != nil {
 		return err
 	}
-	if u.Signature, err = s.Keys.Sign(ctx, s.Self.Key, digest, "unpinned"); err != nil {
+	key, err := wire.ParseAddress(b.Messages[0].Header.Key)
+	if err != nil {
+		return err
+	}
+	if u.Signature, err = s.Keys.Sign(ctx, key, digest, "unpinned"); err != nil {
 		return err
 	}
 	stored, err := wire.Marshal(u)
@@ -63,7 +71,7 @@ func (s *Service) commitUnpinned(ctx context.Context, env wire.Envelope, b *wire
 	if err != nil {
 		return err
 	}
-	row.Own, row.State, row.Tx.Type = true, store.BatchDone, TxUnpinned
+	row.Own, row.State, row.Tx.Type, row.Root = true, store.BatchDone, TxUnpinned, digest
 	peers := s.others(epoch.Definition.Members)
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
 		if _, err := tx.InsertBatch(row); err != nil {
@@ -79,7 +87,7 @@ func (s *Service) commitUnpinned(ctx context.Context, env wire.Envelope, b *wire
 		for _, p := range peers {
 			op := s.operation(row, opSendBatch, "exchange", map[string]string{"peer": p.String(), "batch": row.ID.String()})
 			ops = append(ops, op)
-			if err := tx.AddParcels(store.Parcel{Peer: p, Kind: kindUnpinned, Root: env.Root, Org: env.Author, Op: &op.ID, Since: row.Since}); err != nil {
+			if err := tx.AddParcels(store.Parcel{Peer: p, Kind: kindUnpinned, Root: digest, Org: env.Author, Op: &op.ID, Since: row.Since}); err != nil {
 				return err
 			}
 		}
@@ -94,7 +102,7 @@ func (s *Service) commitUnpinned(ctx context.Context, env wire.Envelope, b *wire
 		if err := s.confirmUnpinned(tx, rows, row); err != nil {
 			return err
 		}
-		return writeChain(tx, env.Audience, s.Self.Org, chain{u.Sequence, env.Root})
+		return writeChain(tx, env.Audience, s.Self.Org, chain{u.Sequence, digest})
 	})
 	if err != nil {
 		return err
@@ -112,19 +120,33 @@ func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []b
 		return nil, refuse(refusedMalformed, "unpinned batch: %v", err)
 	}
 	env := u.Envelope
-	signer, err := u.Signer()
+	digest, err := u.Digest()
+	if err != nil {
+		return nil, err
+	}
+	signer, err := wire.RecoverAddress(digest, u.Signature)
 	if err != nil {
 		return nil, refuse(refusedMalformed, "signature: %v", err)
 	}
 	if org, ok := s.Network.OrgOf(signer, endPosition); !ok || org != env.Author || env.Author != from {
 		return nil, refuse(refusedForeign, "the batch is not signed by a valid key of its sender")
 	}
-	var epoch *store.Epoch
-	if err := s.DB.Read(ctx, func(tx *store.Tx) error { epoch, err = epochOf(tx, env.Audience, env.Epoch); return err }); err != nil {
+	var epoch, current *store.Epoch
+	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
+		if epoch, err = epochOf(tx, env.Audience, env.Epoch); err != nil {
+			return err
+		}
+		current, err = tx.CurrentEpoch(env.Audience)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	if epoch == nil {
 		return nil, refuse(refusedAudience, "no secret is here for epoch %d of audience %s: send the invitation first", env.Epoch, env.Audience.Short())
+	}
+	if current != nil && !current.Definition.Has(from) {
+		return nil, refuse(refusedForeign, "%s is no member of audience %s any more", from.Short(), env.Audience.Short())
 	}
 	b, leaves, err := s.openBatch(env, epoch)
 	if err != nil {
@@ -136,11 +158,11 @@ func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []b
 			return nil, refuse(refusedMalformed, "message %s names the key %s, but %s signed the batch", b.Messages[i].Header.ID, b.Messages[i].Header.Key, signer)
 		}
 	}
-	blobs, err := s.fetchBlobs(ctx, b, env, epoch.Secret.Keys(), from)
+	blobs, err := s.fetchBlobs(ctx, b, digest, epoch.Secret.Keys(), from)
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := s.signReceipt(ctx, env.Author, env.Audience, env.Epoch, env.Root)
+	receipt, err := s.signReceipt(ctx, env.Author, env.Audience, env.Epoch, digest)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +170,7 @@ func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []b
 	if err != nil {
 		return nil, err
 	}
-	row.State, row.Tx.Type = store.BatchDone, TxUnpinned
+	row.State, row.Tx.Type, row.Root = store.BatchDone, TxUnpinned, digest
 	messages, data, err := s.receivedRows(b, leaves, row)
 	if err != nil {
 		return nil, err
@@ -159,7 +181,11 @@ func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []b
 			return err
 		}
 		if u.Sequence <= last.Sequence {
-			return nil // had it
+			had, err := tx.BatchByRoot(env.Author, digest)
+			if err == nil && had == nil { // a receipt must not be given for what is not here
+				err = refuse(refusedSequence, "another batch %d of this author is here: was its database restored?", u.Sequence)
+			}
+			return err
 		}
 		if u.Sequence != last.Sequence+1 || u.Previous != last.Root {
 			return refuse(refusedSequence, "batch %d follows batch %d of this author here", u.Sequence, last.Sequence)
@@ -169,6 +195,13 @@ func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []b
 		}
 		for _, m := range messages {
 			m.Header.TxType = TxUnpinned
+			had, err := store.Optional(tx.MessageByHash(env.Audience, m.Hash))
+			if err != nil {
+				return err
+			}
+			if had != nil && m.RejectReason == "" {
+				m.RejectReason = "the same message was received before"
+			}
 		}
 		if err := storeReceived(tx, messages, data, blobs, row); err != nil {
 			return err
@@ -176,7 +209,7 @@ func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []b
 		if err := s.confirmUnpinned(tx, messages, row); err != nil {
 			return err
 		}
-		return writeChain(tx, env.Audience, env.Author, chain{u.Sequence, env.Root})
+		return writeChain(tx, env.Audience, env.Author, chain{u.Sequence, digest})
 	})
 	if err != nil {
 		return nil, err
@@ -187,6 +220,15 @@ func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []b
 
 // confirmUnpinned confirms or rejects the messages of an unpinned batch.
 func (s *Service) confirmUnpinned(tx *store.Tx, messages []*store.Message, row *store.BatchRow) error {
+	if err := s.settle(tx, messages, row.Tx.ID); err != nil {
+		return err
+	}
+	return tx.FinishBatch(row.Org, row.Root, s.now())
+}
+
+// settle confirms messages that no order decides about, or rejects those that
+// have a reason, and tells applications.
+func (s *Service) settle(tx *store.Tx, messages []*store.Message, transaction *wire.UUID) error {
 	var events []*store.Event
 	now := s.now()
 	for _, m := range messages {
@@ -200,11 +242,8 @@ func (s *Service) confirmUnpinned(tx *store.Tx, messages []*store.Message, row *
 		}
 		for _, topic := range m.Header.Topics {
 			id := m.Header.ID
-			events = append(events, &store.Event{ID: s.NewID(), Type: typ, Namespace: s.Namespace, Reference: &id, Correlator: m.Header.CID, Tx: row.Tx.ID, Topic: topic, Created: now})
+			events = append(events, &store.Event{ID: s.NewID(), Type: typ, Namespace: s.Namespace, Reference: &id, Correlator: m.Header.CID, Tx: transaction, Topic: topic, Created: now})
 		}
-	}
-	if err := tx.FinishBatch(row.Org, row.Root, now); err != nil {
-		return fmt.Errorf("finish unpinned batch: %w", err)
 	}
 	return tx.InsertEvents(events)
 }

@@ -61,7 +61,7 @@ func (w *writer) verdict(v order.Verdict) error {
 		return tx.SetEntry(v.Number, row)
 	}
 	if v.Kind == order.SkippedEntry && v.Author == w.m.c.s.Self.Org {
-		if err := tx.DropParcels(v.Author, v.Root); err != nil { // nobody needs it any more
+		if err := w.m.c.s.dropParcels(tx, v.Root, v.Reason); err != nil { // nobody needs it any more
 			return err
 		}
 	}
@@ -145,7 +145,7 @@ func (w *writer) message(v order.Verdict, m *store.Message) error {
 	var defined Defined
 	if v.Kind == order.Confirmed {
 		var err error
-		if reason, defined, err = w.apply(m); err != nil {
+		if reason, defined, err = w.apply(m, v.Row.Position); err != nil {
 			return err
 		}
 	}
@@ -180,7 +180,7 @@ func (w *writer) message(v order.Verdict, m *store.Message) error {
 }
 
 // apply checks what depends on identities, and hands a definition to its owner.
-func (w *writer) apply(m *store.Message) (reject string, d Defined, err error) {
+func (w *writer) apply(m *store.Message, at wire.Position) (reject string, d Defined, err error) {
 	tx, s := w.m.c.tx, w.m.c.s
 	name, err := w.authorName(m)
 	if err != nil {
@@ -209,7 +209,7 @@ func (w *writer) apply(m *store.Message) (reject string, d Defined, err error) {
 	if len(data[m.Seq]) != 1 {
 		return "a definition has exactly one data item", d, nil
 	}
-	d, err = owner(tx, Definition{Org: m.Org, OrgName: name, Message: m, Body: data[m.Seq][0].Value, At: s.now()})
+	d, err = owner(tx, Definition{Org: m.Org, OrgName: name, Message: m, Body: data[m.Seq][0].Value, Pinned: at, At: s.now()})
 	return d.Reject, d, err
 }
 

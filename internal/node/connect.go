@@ -18,6 +18,8 @@ type lateLedger struct {
 	open  func(context.Context) (*evm.Ledger, error)
 	retry chan struct{} // wakes a Follow that waits for the connection
 
+	attempt sync.Mutex // held while the connection is made
+
 	mu     sync.Mutex
 	opened *evm.Ledger
 	err    error // of the last attempt
@@ -31,18 +33,26 @@ const connectEvery = 200 * time.Millisecond
 // get gives the connection, which it makes if it is not there. One caller at a
 // time tries.
 func (l *lateLedger) get(ctx context.Context) (*evm.Ledger, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.opened != nil {
-		return l.opened, nil
+	l.attempt.Lock()
+	defer l.attempt.Unlock()
+	if opened, _ := l.state(); opened != nil {
+		return opened, nil
 	}
 	opened, err := l.open(ctx)
 	if err != nil {
-		l.err = fmt.Errorf("the ledger is not reachable yet: %w", err)
-		return nil, l.err
+		err = fmt.Errorf("the ledger is not reachable yet: %w", err)
 	}
-	l.opened, l.err = opened, nil
-	return opened, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.opened, l.err = opened, err
+	return opened, err
+}
+
+// state gives the connection, or why there is none yet.
+func (l *lateLedger) state() (*evm.Ledger, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.opened, l.err
 }
 
 // wait makes the connection, however long that takes.
@@ -71,18 +81,9 @@ func (l *lateLedger) woken() {
 	}
 }
 
-// failure is why there is no connection yet; nil if there is.
-func (l *lateLedger) failure() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.err
-}
-
 func (l *lateLedger) Close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.opened != nil {
-		l.opened.Close()
+	if opened, _ := l.state(); opened != nil {
+		opened.Close()
 	}
 }
 

@@ -55,7 +55,7 @@ var rules = map[string][]string{
 
 // free are the folders that may import everything: the wiring, the binary, the
 // tests' networks and the tools.
-var free = []string{"internal/node", "internal/nodetest", "internal/demo", "internal/bench", "internal/tools", "internal/meta", "cmd", "examples"}
+var free = []string{"internal/node", "internal/nodetest", "internal/simulation", "internal/demo", "internal/bench", "internal/tools", "internal/meta", "cmd", "examples"}
 
 func TestImports(t *testing.T) {
 	root := filepath.Join("..", "..")

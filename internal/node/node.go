@@ -45,8 +45,10 @@ type Parts struct {
 	// Reply are set by New.
 	Outbound event.OutboundConfig
 
-	Log *slog.Logger
-	Now func() time.Time // time.Now if nil
+	Log    *slog.Logger
+	Now    func() time.Time                    // time.Now if nil
+	NewID  func() wire.UUID                    // version 7 if nil
+	Jitter func(d time.Duration) time.Duration // see message.Config
 }
 
 // Founding is the definition and secret of a network's first epoch.
@@ -83,6 +85,9 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 	if p.Now == nil {
 		p.Now = time.Now
 	}
+	if p.NewID == nil {
+		p.NewID = func() wire.UUID { return uuid.Must(uuid.NewV7()) }
+	}
 	n := &Node{Parts: p, Network: identity.NewNetwork(p.ChainID, p.Contract)}
 	n.Events = event.NewLog(p.DB, p.Namespace)
 	n.Subscriptions = event.NewSubscriptions(n.Events, p.Log)
@@ -97,7 +102,7 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 		Self: p.Self, Namespace: p.Namespace, NetName: p.Namespace,
 		DB: p.DB, Keys: p.Keys, Ledger: p.Ledger, Exchange: p.Exchange, Blobs: p.Blobs, Network: n.Network,
 		Definitions: definitions, EventsCommitted: func() { n.Events.Committed(); n.register.confirmed() },
-		Log: p.Log, Now: p.Now, NewID: func() wire.UUID { return uuid.Must(uuid.NewV7()) },
+		Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter,
 	}, n.startSender)
 	// The one cycle of the packages, cut in the open: a confirmed definition
 	// changes datatypes and identities, whose packages send messages.
@@ -120,7 +125,7 @@ func (n *Node) applyClaim(tx *store.Tx, d message.Definition) (message.Defined, 
 	if err := json.Unmarshal(d.Body, &c); err != nil {
 		return message.Defined{Reject: fmt.Sprintf("identity claim: %v", err)}, nil
 	}
-	id, reject, err := n.Network.ApplyClaim(tx, n.Namespace, d.Org, d.OrgName, c, d.Message.Header.ID, d.At)
+	id, reject, err := n.Network.ApplyClaim(tx, n.Namespace, d.Org, d.OrgName, c, d.Message.Header.ID, d.Pinned, d.At)
 	if err != nil || reject != "" {
 		return message.Defined{Reject: reject}, err
 	}
@@ -161,19 +166,11 @@ func (n *Node) Run(ctx context.Context) error {
 	if err := n.Messages.Start(ctx); err != nil {
 		return err
 	}
-	m := n.Messages
-	submit := m.NewSubmitter()
 	var workers sync.WaitGroup
-	start := func(name string, wake message.Signal, step func(context.Context) (time.Duration, error)) {
+	for _, w := range n.Workers() {
 		workers.Add(1)
-		go func() { defer workers.Done(); n.work(ctx, name, wake, step) }()
+		go func() { defer workers.Done(); n.work(ctx, w) }()
 	}
-	start("batch", m.Wake.Batch, plain(m.BatchStep))
-	start("submit", m.Wake.Submit, submit.Step)
-	start("confirm", m.Wake.Confirm, plain(m.ConfirmStep))
-	start("pull", m.Wake.Pull, plain(m.PullStep))
-	start("epoch", m.Wake.Epoch, plain(m.EpochStep))
-	start("register", n.register.signal, plain(n.register.Step))
 	workers.Add(2)
 	go func() { defer workers.Done(); n.follow(ctx) }()
 	go func() { defer workers.Done(); n.serve(ctx) }()
@@ -181,8 +178,31 @@ func (n *Node) Run(ctx context.Context) error {
 	go func() { delivered <- n.Deliveries.Run(ctx) }()
 	<-ctx.Done()
 	workers.Wait()
+	n.Messages.WaitPulls()
 	n.senders.wait.Wait()
 	return errors.Join(<-delivered, n.Subscriptions.Close(context.WithoutCancel(ctx)))
+}
+
+// Worker is one of the loops that carry messages on. Step does what is due; next
+// is when to look again if Wake does not come before, zero for the usual time.
+type Worker struct {
+	Name string
+	Wake message.Signal
+	Step func(context.Context) (next time.Duration, err error)
+}
+
+// Workers are the node's loops, for who calls their steps: Run, or the
+// simulation. Ask once: they remember what they gave out.
+func (n *Node) Workers() []Worker {
+	m := n.Messages
+	return []Worker{
+		{"batch", m.Wake.Batch, plain(m.BatchStep)},
+		{"submit", m.Wake.Submit, m.NewSubmitter().Step},
+		{"confirm", m.Wake.Confirm, plain(m.ConfirmStep)},
+		{"pull", m.Wake.Pull, plain(m.PullStep)},
+		{"epoch", m.Wake.Epoch, plain(m.EpochStep)},
+		{"register", n.register.signal, plain(n.register.Step)},
+	}
 }
 
 // plain adapts a step that only says whether there is more to do at once.
@@ -200,17 +220,17 @@ func plain(step func(context.Context) (bool, error)) func(context.Context) (time
 
 // work calls a step when it is woken, when the time it asked for has come, and
 // now and then. A step that fails is tried again with growing pauses.
-func (n *Node) work(ctx context.Context, name string, wake message.Signal, step func(context.Context) (time.Duration, error)) {
+func (n *Node) work(ctx context.Context, w Worker) {
 	failures := 0
 	for ctx.Err() == nil {
-		next, err := step(ctx)
+		next, err := w.Step(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
 			next = min(firstWait<<min(failures, 10), lastWait)
 			failures++
-			n.Log.Error("a worker failed; it tries again", "worker", name, "in", next, "err", err)
+			n.Log.Error("a worker failed; it tries again", "worker", w.Name, "in", next, "err", err)
 		default:
 			failures = 0
 			if next <= 0 {
@@ -221,7 +241,7 @@ func (n *Node) work(ctx context.Context, name string, wake message.Signal, step 
 		select {
 		case <-ctx.Done():
 		case <-t.C:
-		case <-wake:
+		case <-w.Wake:
 		}
 		t.Stop()
 	}
@@ -240,13 +260,13 @@ func (n *Node) startSender(p *message.Peer) {
 	n.senders.Unlock()
 	go func() {
 		defer n.senders.wait.Done()
-		n.work(ctx, "send", p.Wake, func(ctx context.Context) (time.Duration, error) {
+		n.work(ctx, Worker{"send", p.Wake, func(ctx context.Context) (time.Duration, error) {
 			_, err := p.Step(ctx)
 			if next := p.Next(); !next.IsZero() {
 				return max(next.Sub(n.Now()), time.Millisecond), err
 			}
 			return 0, err
-		})
+		}})
 		p.Wait()
 	}()
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/parley-node/parley/internal/api"
 	"github.com/parley-node/parley/internal/blob/disk"
+	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/exchange/mtls"
 	"github.com/parley-node/parley/internal/keys/file"
@@ -315,7 +316,7 @@ func (p *Process) verify(ctx context.Context, number uint64) (*api.Inclusion, er
 		return &api.Inclusion{Number: number, Reason: "the chain holds no such record"}, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, errs.New("FF10158", http.StatusServiceUnavailable, "The ledger cannot be asked for record %d now: %v", number, err)
 	}
 	r := found.Record
 	in := &api.Inclusion{
@@ -351,13 +352,18 @@ func difference(have *store.Record, chain *ledger.Record) string {
 // connection is how this process and its ledger are, for the status pages.
 func (p *Process) connection() api.Connection {
 	c := api.Connection{State: "connected"}
-	if err := p.ledger.failure(); err != nil {
+	opened, err := p.ledger.state()
+	broken := false
+	if opened != nil {
+		err, broken = p.FeedError()
+	}
+	switch {
+	case broken:
+		c.State, c.Waiting = "stopped", err.Error()
+	case err != nil:
 		c.State, c.Waiting = "waiting", err.Error()
-	} else if err, broken := p.FeedError(); err != nil {
-		c.State, c.Waiting = "waiting", err.Error()
-		if broken {
-			c.State = "stopped"
-		}
+	case opened == nil:
+		c.State, c.Waiting = "waiting", "the first connection to the ledger is being made"
 	}
 	if p.validator != nil {
 		c.Validator = p.validator.status()

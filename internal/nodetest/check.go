@@ -8,7 +8,6 @@ import (
 
 	"github.com/parley-node/parley/internal/check"
 	"github.com/parley-node/parley/internal/store"
-	"github.com/parley-node/parley/internal/store/storetest"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -33,7 +32,9 @@ func (m *Member) Differences() (list []check.Difference) {
 	if m.Node != nil {
 		db = m.DB
 	} else {
-		db = storetest.Open(t, m.Path)
+		var err error
+		db, err = store.Open(context.Background(), store.Options{Path: m.Path}) // also when the test has ended
+		must(t, err)
 		defer func() { must(t, db.Close()) }()
 	}
 	_, err := check.Run(context.Background(), m.Source(db), func(d check.Difference) { list = append(list, d) })

@@ -244,11 +244,22 @@ func (m *Member) Broadcast(value string, topics ...string) *store.Message {
 // Private sends a value to some members on some topics.
 func (m *Member) Private(value string, to []*Member, topics ...string) *store.Message {
 	m.net.t.Helper()
+	return m.private(value, to, message.Header{Topics: topics})
+}
+
+// Unpinned is Private without a ledger record.
+func (m *Member) Unpinned(value string, to []*Member, topics ...string) *store.Message {
+	m.net.t.Helper()
+	return m.private(value, to, message.Header{Topics: topics, TxType: message.TxUnpinned})
+}
+
+func (m *Member) private(value string, to []*Member, h message.Header) *store.Message {
+	m.net.t.Helper()
 	var g message.GroupInput
 	for _, o := range to {
 		g.Members = append(g.Members, message.MemberInput{Identity: o.Name})
 	}
-	msg, err := m.Messages.Private(context.Background(), message.Input{Header: message.Header{Topics: topics}, Group: &g, Data: []message.DataInput{{Value: []byte(value)}}})
+	msg, err := m.Messages.Private(context.Background(), message.Input{Header: h, Group: &g, Data: []message.DataInput{{Value: []byte(value)}}})
 	must(m.net.t, err)
 	return msg
 }

@@ -160,25 +160,35 @@ func (tx *Tx) Receipts(author wire.OrgID, root wire.Hash) ([]wire.Receipt, error
 	}, `SELECT receipt FROM receipts WHERE root = $1 AND author = $2 ORDER BY org`, root, author)
 }
 
-// Vote records that we vote to skip an entry; false if we hold a receipt of
-// ours for it: an organisation does one or the other, never both.
-func (tx *Tx) Vote(self, author wire.OrgID, root wire.Hash, at Time) (bool, error) {
-	var n int
-	if err := tx.QueryRow(`SELECT COUNT(*) FROM receipts WHERE root = $1 AND author = $2 AND org = $3`, root, author, self).Scan(&n); err != nil {
+// Vote records that we vote to skip an entry of an audience; false if we hold a
+// receipt of ours for it: an organisation does one or the other, never both. A
+// receipt for the same batch in another audience, where it belongs, is no
+// obstacle.
+func (tx *Tx) Vote(self wire.OrgID, audience wire.Hash, author wire.OrgID, root wire.Hash, at Time) (bool, error) {
+	receipts, err := tx.Receipts(author, root)
+	if err != nil {
 		return false, err
 	}
-	if n > 0 {
-		return false, nil
+	for _, r := range receipts {
+		if r.Org == self && r.Audience == audience {
+			return false, nil
+		}
 	}
-	_, err := tx.Exec(`INSERT INTO votes (root, author, at) VALUES ($1,$2,$3) ON CONFLICT (root, author) DO NOTHING`, root, author, int64(at))
+	_, err = tx.Exec(`INSERT INTO votes (root, author, audience, at) VALUES ($1,$2,$3,$4) ON CONFLICT (root, author, audience) DO NOTHING`, root, author, audience, int64(at))
 	return err == nil, err
 }
 
-// Voted says whether we voted to skip an entry.
-func (tx *Tx) Voted(author wire.OrgID, root wire.Hash) (bool, error) {
+// Voted says whether we voted to skip an entry of an audience.
+func (tx *Tx) Voted(audience wire.Hash, author wire.OrgID, root wire.Hash) (bool, error) {
 	var n int
-	err := tx.QueryRow(`SELECT COUNT(*) FROM votes WHERE root = $1 AND author = $2`, root, author).Scan(&n)
+	err := tx.QueryRow(`SELECT COUNT(*) FROM votes WHERE root = $1 AND author = $2 AND audience = $3`, root, author, audience).Scan(&n)
 	return n > 0, err
+}
+
+// SetBatchReceipt replaces our own receipt for a batch.
+func (tx *Tx) SetBatchReceipt(org wire.OrgID, root wire.Hash, receipt []byte) error {
+	_, err := tx.Exec(`UPDATE batches SET receipt = $1 WHERE root = $2 AND org = $3`, receipt, root, org)
+	return err
 }
 
 // Arrival tells the confirm loop that something it may wait for is here.

@@ -194,11 +194,11 @@ func (db *DB) Read(ctx context.Context, f func(tx *Tx) error) error {
 // they are out of date. Call it every few hours: without them a filtered list
 // can be hundreds of times slower.
 func (db *DB) Optimize(ctx context.Context) error {
-	run := db.Write
-	if db.dialect.optimizeReading {
-		run = db.Read
+	if db.dialect.optimizeApart {
+		_, err := db.pools.read.ExecContext(ctx, db.dialect.optimize)
+		return db.explain(err)
 	}
-	return run(ctx, func(tx *Tx) error {
+	return db.Write(ctx, func(tx *Tx) error {
 		_, err := tx.Exec(db.dialect.optimize)
 		return err
 	})

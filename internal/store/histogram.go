@@ -28,11 +28,9 @@ func Histogram(ctx context.Context, db *DB, c *Collection, namespace string, fro
 	if width <= 0 || to < from {
 		return nil, fmt.Errorf("histogram of %s from %d to %d in spans of %d: times must ascend and spans be positive", c.Name, from, to, width)
 	}
-	at, timed := c.Field("created")
+	at, timed := c.time()
 	if !timed {
-		if at, timed = c.Field("timestamp"); !timed {
-			return nil, fmt.Errorf("%s have no time to count by", c.Name)
-		}
+		return nil, fmt.Errorf("%s have no time to count by", c.Name)
 	}
 	kind := "''"
 	f, typed := c.Field("type")

@@ -278,28 +278,6 @@ func (tx *Tx) MessageConfirmed(audience wire.Hash, hash Hex) (bool, error) {
 	return n > 0, err
 }
 
-// OpenPin is an open entry with what is here of it.
-type OpenPin struct {
-	Number   uint64
-	Audience wire.Hash
-	Epoch    uint64
-	Org      wire.OrgID
-	Root     wire.Hash
-	Entry    []byte
-	Held     bool // the payload is stored
-	Receipts int
-}
-
-// OpenPins lists open entries pinned at or before a time, oldest first.
-func (tx *Tx) OpenPins(before Time, limit int) ([]OpenPin, error) {
-	return collect(tx, func(rows *Rows, p *OpenPin) error {
-		return rows.Scan(&p.Number, &p.Audience, &p.Epoch, &p.Org, &p.Root, &p.Entry, &p.Held, &p.Receipts)
-	}, `SELECT p.number, p.audience, p.epoch, p.org, p.root, p.entry,
-			EXISTS (SELECT 1 FROM batches b WHERE b.root = p.root AND b.org = p.org),
-			(SELECT COUNT(*) FROM receipts t WHERE t.root = p.root AND t.author = p.org)
-		FROM pins p JOIN records r ON r.number = p.number WHERE p.state = 'open' AND r.block_time <= $1 ORDER BY p.number LIMIT $2`, int64(before), limit)
-}
-
 // Meta reads a single value; empty if it is not set.
 func (tx *Tx) Meta(name string) (string, error) {
 	var v string

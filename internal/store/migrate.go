@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,20 +16,25 @@ import (
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// migration is one numbered file of the folder migrations.
+// migration is one numbered file of the folder migrations, with the one that
+// takes it back.
 type migration struct {
 	version int
 	name    string
 	text    string
+	down    string // "" for the first, below which there is nothing
 }
 
 // migrations lists the files in order. Their names begin with 0001, 0002 … and
-// leave no number out.
+// leave no number out. Each from 0002 on has a companion whose name ends with
+// .down.sql: it takes the schema, and what was stored in it, back to the release
+// before.
 func migrations(files fs.FS) ([]migration, error) {
 	names, err := fs.Glob(files, "migrations/*.sql")
 	if err != nil {
 		return nil, fmt.Errorf("listing migrations: %w", err)
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasSuffix(name, downSuffix) })
 	var list []migration
 	for i, name := range names { // Glob sorts
 		number, _, _ := strings.Cut(strings.TrimPrefix(name, "migrations/"), "_")
@@ -36,14 +42,25 @@ func migrations(files fs.FS) ([]migration, error) {
 		if err != nil || version != i+1 {
 			return nil, fmt.Errorf("migration %s: its name must begin with %04d_", name, i+1)
 		}
+		m := migration{version: version, name: name}
 		text, err := fs.ReadFile(files, name)
 		if err != nil {
 			return nil, fmt.Errorf("reading migration %s: %w", name, err)
 		}
-		list = append(list, migration{version, name, string(text)})
+		m.text = string(text)
+		if version > 1 {
+			down := strings.TrimSuffix(name, ".sql") + downSuffix
+			if text, err = fs.ReadFile(files, down); err != nil {
+				return nil, fmt.Errorf("migration %s needs %s, which takes it back: %w", name, down, err)
+			}
+			m.down = string(text)
+		}
+		list = append(list, m)
 	}
 	return list, nil
 }
+
+const downSuffix = ".down.sql"
 
 // SchemaID names the schema that this program makes: programs with the same id
 // can use each other's databases.
@@ -59,34 +76,72 @@ func SchemaID() (string, error) {
 	return hex.EncodeToString(h.Sum(nil)[:8]), nil
 }
 
-// migrate brings the schema to the newest version, one transaction per file.
+// SchemaVersion is the version that Open brings a database to.
+func SchemaVersion() (int, error) {
+	list, err := migrations(migrationFiles)
+	return len(list), err
+}
+
+// Migrate takes a database that no process uses to a version, forward or back:
+// an older release opens it only at a version that it knows. Going back loses
+// what the older schema cannot hold. Open goes forward by itself.
+func Migrate(ctx context.Context, o Options, version int) (err error) {
+	list, err := migrations(migrationFiles)
+	if err != nil {
+		return err
+	}
+	if version < 1 || version > len(list) {
+		return fmt.Errorf("there is no schema version %d: this program knows 1 to %d", version, len(list))
+	}
+	db, err := open(o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.release()) }()
+	c, err := db.openConn(ctx, db.pools.write)
+	if err != nil {
+		return db.explain(fmt.Errorf("opening %s: %w", db.name, err))
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+	return db.explain(db.apply(ctx, c, list, version))
+}
+
+// migrate brings the schema to the newest version.
 func (db *DB) migrate(ctx context.Context, c *conn) error {
 	list, err := migrations(migrationFiles)
 	if err != nil {
 		return err
 	}
-	return db.apply(ctx, c, list)
+	return db.apply(ctx, c, list, len(list))
 }
 
-func (db *DB) apply(ctx context.Context, c *conn, list []migration) error {
+// apply brings the schema to a version, one transaction per file.
+func (db *DB) apply(ctx context.Context, c *conn, list []migration, to int) error {
 	version, err := db.schemaVersion(ctx, c)
 	if err != nil {
 		return fmt.Errorf("reading the schema version of %s: %w", db.name, err)
 	}
 	if version > len(list) {
-		return fmt.Errorf("database %s has schema version %d, and this program knows versions up to %d: use the newer program that wrote it, or restore an older backup", db.name, version, len(list))
+		return fmt.Errorf("database %s has schema version %d, and this program knows versions up to %d: use the newer program that wrote it, let that one take it back (parley migrate to %d), or restore an older backup", db.name, version, len(list), len(list))
 	}
-	for _, m := range list[version:] {
-		if err := db.applyOne(ctx, c, m); err != nil {
-			return fmt.Errorf("migrating %s with %s: %w", db.name, m.name, err)
+	for version != to {
+		text, next, name := "", version+1, ""
+		if version < to {
+			text, name = list[version].text, list[version].name
+		} else {
+			text, name, next = list[version-1].down, list[version-1].name+" taken back", version-1
 		}
-		db.log.Info("database migrated", "path", db.name, "version", m.version)
+		if err := db.applyOne(ctx, c, text, next); err != nil {
+			return fmt.Errorf("migrating %s with %s: %w", db.name, name, err)
+		}
+		version = next
+		db.log.Info("database migrated", "path", db.name, "version", version)
 	}
 	return nil
 }
 
-func (db *DB) applyOne(ctx context.Context, c *conn, m migration) (err error) {
-	text := m.text
+// applyOne runs a migration's text and notes the version that it leads to.
+func (db *DB) applyOne(ctx context.Context, c *conn, text string, version int) (err error) {
 	for token, is := range db.dialect.tokens {
 		text = strings.ReplaceAll(text, token, is)
 	}
@@ -95,7 +150,7 @@ func (db *DB) applyOne(ctx context.Context, c *conn, m migration) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			_, undo := c.sql.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+			_, undo := c.sql.ExecContext(context.WithoutCancel(ctx), sqlRollback)
 			err = errors.Join(err, undo)
 		}
 	}()
@@ -104,10 +159,10 @@ func (db *DB) applyOne(ctx context.Context, c *conn, m migration) (err error) {
 	}
 	const put = `INSERT INTO meta (name, value) VALUES ('schema', $1)
 		ON CONFLICT (name) DO UPDATE SET value = excluded.value`
-	if _, err := c.sql.ExecContext(ctx, put, strconv.Itoa(m.version)); err != nil {
+	if _, err := c.sql.ExecContext(ctx, put, strconv.Itoa(version)); err != nil {
 		return err
 	}
-	_, err = c.sql.ExecContext(ctx, "COMMIT")
+	_, err = c.sql.ExecContext(ctx, sqlCommit)
 	return err
 }
 

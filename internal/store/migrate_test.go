@@ -1,8 +1,6 @@
 package store
 
 import (
-	"log/slog"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -10,10 +8,12 @@ import (
 
 func TestMigrationFilesAreNumbered(t *testing.T) {
 	for names, ok := range map[string]bool{
-		"0001_start.sql 0002_more.sql": true,
-		"0001_start.sql 0003_more.sql": false,
-		"start.sql":                    false,
-		"0000_start.sql":               false,
+		"0001_start.sql": true,
+		"0001_start.sql 0002_more.sql 0002_more.down.sql": true,
+		"0001_start.sql 0002_more.sql":                    false,
+		"0001_start.sql 0003_more.sql 0003_more.down.sql": false,
+		"start.sql":      false,
+		"0000_start.sql": false,
 	} {
 		files := fstest.MapFS{}
 		for _, name := range strings.Fields(names) {
@@ -25,53 +25,52 @@ func TestMigrationFilesAreNumbered(t *testing.T) {
 	}
 }
 
-// Each migration is applied once and in one piece: a failing one leaves the
-// version before it, and a mended one continues from there.
-func TestMigrationsApplyInOrder(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "m.db")
-	pools, err := openSQLite(path, 1)
+// CheckMigrations checks on an empty database that each migration is applied
+// once and in one piece: a failing one leaves the version before it, and a mended
+// one continues from there. The way back ends at the version asked for.
+func CheckMigrations(t *testing.T, path string) {
+	db, err := open(Options{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer pools.close()
-	db := &DB{path: path, name: path, dialect: sqliteDialect, log: slog.New(slog.DiscardHandler)}
-	c, err := db.openConn(t.Context(), pools.write)
+	defer db.release()
+	c, err := db.openConn(t.Context(), db.pools.write)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.close()
 	list := []migration{
-		{1, "0001", `CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL); CREATE TABLE a (seq {{serial}}, b {{bytes}})`},
-		{2, "0002", `INSERT INTO a (b) VALUES ('x'); INSERT INTO nosuch (b) VALUES ('y')`},
+		{1, "0001", `CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL); CREATE TABLE a (seq {{serial}}, b {{bytes}})`, ""},
+		{2, "0002", `INSERT INTO a (b) VALUES ('x'); INSERT INTO nosuch (b) VALUES ('y')`, `DELETE FROM a`},
+		{3, "0003", `CREATE TABLE c (n BIGINT); INSERT INTO a (b) VALUES ('z')`, `DROP TABLE c; DELETE FROM a WHERE b = 'z'`},
 	}
-	version := func() int {
+	check := func(version, rows int) {
 		t.Helper()
 		v, err := db.schemaVersion(t.Context(), c)
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || v != version {
+			t.Fatalf("version %d, %v; want %d", v, err, version)
 		}
-		return v
+		if version == 0 {
+			return
+		}
+		var n int
+		if err := c.sql.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM a`).Scan(&n); err != nil || n != rows {
+			t.Errorf("%d rows at version %d, %v; want %d", n, version, err, rows)
+		}
 	}
-	if v := version(); v != 0 {
-		t.Errorf("an empty database has version %d", v)
-	}
-	if err := db.apply(t.Context(), c, list); err == nil || !strings.Contains(err.Error(), "0002") {
+	check(0, 0)
+	if err := db.apply(t.Context(), c, list, 3); err == nil || !strings.Contains(err.Error(), "0002") {
 		t.Fatalf("a failing migration: %v", err)
 	}
-	if v := version(); v != 1 {
-		t.Errorf("after a failing second migration the version is %d", v)
-	}
+	check(1, 0)
 	list[1].text = `INSERT INTO a (b) VALUES ('x')`
-	for range 2 {
-		if err := db.apply(t.Context(), c, list); err != nil {
+	for _, step := range []struct{ version, rows int }{{3, 2}, {3, 2}, {2, 1}, {3, 2}, {1, 0}, {2, 1}} {
+		if err := db.apply(t.Context(), c, list, step.version); err != nil {
 			t.Fatal(err)
 		}
+		check(step.version, step.rows)
 	}
-	var n int
-	if err := c.sql.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM a`).Scan(&n); err != nil || n != 1 || version() != 2 {
-		t.Errorf("%d rows at version %d, %v", n, version(), err)
-	}
-	if err := db.apply(t.Context(), c, list[:1]); err == nil || !strings.Contains(err.Error(), "knows versions up to 1") {
+	if err := db.apply(t.Context(), c, list[:1], 1); err == nil || !strings.Contains(err.Error(), "knows versions up to 1") {
 		t.Errorf("an older program: %v", err)
 	}
 }

@@ -14,7 +14,7 @@ func (db *DB) Commits() int64 { return db.commits.Load() }
 // CountReady is the number of messages that wait for a batch; it counts no more
 // than most.
 func (tx *Tx) CountReady(most int64) (n int64, err error) {
-	err = tx.QueryRow(`SELECT COUNT(*) FROM (SELECT seq FROM messages WHERE state = 'ready' LIMIT $1) AS ready`, most).Scan(&n)
+	err = tx.QueryRow(`SELECT COUNT(*) FROM (SELECT seq FROM messages WHERE state = 'ready' LIMIT $1) AS ready`, max(most, 0)).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("counting ready messages: %w", err)
 	}
@@ -30,7 +30,7 @@ func (tx *Tx) CountOpen(most int64) (map[string]int64, error) {
 	}
 	counts, err := queryAll(tx, func(r *Rows, c *count) error { return r.Scan(&c.state, &c.n) },
 		`SELECT state, COUNT(*) FROM (SELECT state FROM messages
-			WHERE COALESCE(confirmed, 9223372036854775807) = 9223372036854775807 LIMIT $1) AS open GROUP BY state`, most)
+			WHERE COALESCE(confirmed, 9223372036854775807) = 9223372036854775807 LIMIT $1) AS open GROUP BY state`, max(most, 0))
 	if err != nil {
 		return nil, fmt.Errorf("counting open messages: %w", err)
 	}

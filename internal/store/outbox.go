@@ -116,8 +116,8 @@ func (tx *Tx) InsertSubmission(s *Submission) error {
 // SignSubmission stores the signed form of a queued call, before it is sent;
 // false if it has ended meanwhile.
 func (tx *Tx) SignSubmission(s *Submission) (bool, error) {
-	n, err := tx.Exec(`UPDATE submissions SET nonce = $1, tx_hash = $2, raw = $3, bump = $4, epoch = $5, n = $6, state = 'signed' WHERE id = $7 AND state = 'queued'`,
-		s.Nonce, s.TxHash, s.Raw, s.Bump, int64(s.Epoch), int64(s.N), s.ID)
+	n, err := tx.Exec(`UPDATE submissions SET account = $1, nonce = $2, tx_hash = $3, raw = $4, bump = $5, epoch = $6, n = $7, state = 'signed' WHERE id = $8 AND state = 'queued'`,
+		s.Account, s.Nonce, s.TxHash, s.Raw, s.Bump, int64(s.Epoch), int64(s.N), s.ID)
 	return n == 1, err
 }
 

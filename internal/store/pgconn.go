@@ -105,36 +105,43 @@ func (c *pgConn) ExecContext(ctx context.Context, query string, args []driver.Na
 		c.waiting = c.waiting[:0] // the transaction has not begun
 		return driver.ResultNoRows, nil
 	}
-	results, err := c.conn.PgConn().Exec(ctx, strings.Join(append(c.waiting, query), ";\n")).ReadAll()
-	c.waiting = c.waiting[:0]
-	for _, r := range results {
-		err = errors.Join(err, r.Err)
-	}
+	c.waiting = append(c.waiting, query)
+	tag, err := c.send(ctx)
 	if err != nil {
-		return nil, c.lost(ctx, firstError(results, err))
+		return nil, err
 	}
-	tag := results[len(results)-1].CommandTag
 	if query == sqlCommit && tag.String() != sqlCommit {
 		return nil, errors.New("the database rolled the transaction back instead of committing it")
 	}
 	return driver.RowsAffected(tag.RowsAffected()), nil
 }
 
-// firstError is the error of the statement that failed: what follows it fails
-// only because of it.
-func firstError(results []*pgconn.Result, err error) error {
-	for _, r := range results {
-		if r.Err != nil {
-			return r.Err
-		}
+// flush sends what waits by itself.
+func (c *pgConn) flush(ctx context.Context) error {
+	if len(c.waiting) == 0 {
+		return nil
 	}
+	_, err := c.send(ctx)
 	return err
+}
+
+// send sends what waits and returns the result of the last statement.
+func (c *pgConn) send(ctx context.Context) (tag pgconn.CommandTag, err error) {
+	results, err := c.conn.PgConn().Exec(ctx, strings.Join(c.waiting, ";\n")).ReadAll()
+	c.waiting = c.waiting[:0]
+	for _, r := range results {
+		if err == nil {
+			err = r.Err
+		}
+		tag = r.CommandTag
+	}
+	return tag, c.lost(ctx, err)
 }
 
 // lost marks an error that took the connection with it, unless the caller's
 // context did.
 func (c *pgConn) lost(ctx context.Context, err error) error {
-	if c.conn.IsClosed() && ctx.Err() == nil {
+	if err != nil && c.conn.IsClosed() && ctx.Err() == nil {
 		return fmt.Errorf("%w: %w", errLost, err)
 	}
 	return err
@@ -143,11 +150,7 @@ func (c *pgConn) lost(ctx context.Context, err error) error {
 // run sends a statement after those that wait, in one round trip, and reads its
 // whole result.
 func (c *pgConn) run(ctx context.Context, query string, args []driver.NamedValue) (_ *pgResult, err error) {
-	defer func() {
-		if err != nil {
-			err = c.lost(ctx, err)
-		}
-	}()
+	defer func() { err = c.lost(ctx, err) }()
 	var batch pgx.Batch
 	for _, w := range c.waiting {
 		batch.Queue(w)

@@ -31,11 +31,11 @@ var postgresDialect = dialect{
 	beginWrite: "BEGIN",
 	beginRead:  "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 	// What autovacuum does when it comes around to it. The writer goes on meanwhile.
-	optimize:        "ANALYZE",
-	optimizeReading: true,
-	marks:           func(query string) string { return query },
-	explain:         explainPostgres,
-	transient:       transientPostgres,
+	optimize:      "ANALYZE",
+	optimizeApart: true,
+	marks:         func(query string) string { return query },
+	explain:       explainPostgres,
+	transient:     transientPostgres,
 }
 
 // isPostgres reports whether a database's name is the URL of a PostgreSQL
@@ -95,7 +95,7 @@ func openPostgres(path string, readers int) (pools, error) {
 		read:  sql.OpenDB(&pgConnector{reading, func(context.Context, *pgx.Conn) error { return nil }}),
 	}
 	p.write.SetMaxOpenConns(1)
-	p.read.SetMaxOpenConns(readers)
+	p.read.SetMaxOpenConns(readers + 1) // one for Optimize
 	p.read.SetMaxIdleConns(readers)
 	return p, nil
 }

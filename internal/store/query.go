@@ -66,6 +66,14 @@ func (c *Collection) Field(name string) (Field, bool) {
 	return c.Fields[i], true
 }
 
+// time returns the field that says when a row came to be; no row is without.
+func (c *Collection) time() (f Field, timed bool) {
+	if f, timed = c.Field("created"); !timed {
+		f, timed = c.Field("timestamp")
+	}
+	return f, timed
+}
+
 // Limits bound what one query may ask for.
 type Limits struct {
 	DefaultLimit uint64 // rows, where the query does not say
@@ -467,10 +475,18 @@ func (q *Query) page(s *sqlText, c *Collection) {
 		for _, k := range q.sort {
 			s.WriteString(k.column)
 			if last = k.descending; last {
-				s.WriteString(" DESC NULLS LAST, ")
-			} else {
-				s.WriteString(" ASC NULLS FIRST, ")
+				s.WriteString(" DESC")
 			}
+			// Where NULL can be, it comes first, as in SQLite. A column without
+			// gets no clause: with one, PostgreSQL would not walk its index.
+			switch at, _ := c.time(); {
+			case k.column == c.serial || k.column == at.column:
+			case k.descending:
+				s.WriteString(" NULLS LAST")
+			default:
+				s.WriteString(" NULLS FIRST")
+			}
+			s.WriteString(", ")
 		}
 		s.WriteString(c.serial) // equal rows keep their order from page to page
 		if last {

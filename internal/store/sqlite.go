@@ -16,16 +16,16 @@ import (
 // dialect is where the two databases differ. Everything else is written once,
 // in the SQL that both understand.
 type dialect struct {
-	tokens          map[string]string // in migrations
-	hasMeta         string            // counts tables named meta
-	beginWrite      string
-	beginRead       string
-	optimizeAtOpen  string // "" for nothing
-	optimize        string
-	optimizeReading bool                                    // optimize works in a transaction that only reads
-	marks           func(query string) string               // rewrites $1, $2 … where that helps
-	explain         func(error) (kind error, remedy string) // of the database's own errors; nil if not known
-	transient       func(error) bool                        // the transaction may succeed if it is run again
+	tokens         map[string]string // in migrations
+	hasMeta        string            // counts tables named meta
+	beginWrite     string
+	beginRead      string
+	optimizeAtOpen string // "" for nothing
+	optimize       string
+	optimizeApart  bool                                    // optimize runs beside the writer, in no transaction
+	marks          func(query string) string               // rewrites $1, $2 … where that helps
+	explain        func(error) (kind error, remedy string) // of the database's own errors; nil if not known
+	transient      func(error) bool                        // the transaction may succeed if it is run again
 }
 
 var sqliteDialect = dialect{

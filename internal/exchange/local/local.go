@@ -48,20 +48,31 @@ func (e *Exchange) Name() string { return e.name }
 // Serve implements exchange.Exchange. When ctx ends, the handlers that run are
 // cancelled at once, as in a crash; their callers learn nothing of the outcome.
 func (e *Exchange) Serve(ctx context.Context, authorise func(wire.Hash) (wire.OrgID, bool), h exchange.Handler) error {
+	stop, err := e.Start(ctx, authorise, h)
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	stop()
+	return ctx.Err()
+}
+
+// Start is Serve for who has no goroutine to spare: requests are accepted from
+// its return until stop is called, after ctx has ended.
+func (e *Exchange) Start(ctx context.Context, authorise func(wire.Hash) (wire.OrgID, bool), h exchange.Handler) (stop func(), err error) {
 	s := &service{ctx: ctx, authorise: authorise, handler: h}
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	if e.service != nil {
-		e.mu.Unlock()
-		return fmt.Errorf("local: Serve of %q is already running", e.name)
+		return nil, fmt.Errorf("local: Serve of %q is already running", e.name)
 	}
 	e.service = s
-	e.mu.Unlock()
-	<-ctx.Done()
-	e.mu.Lock()
-	e.service = nil
-	e.mu.Unlock()
-	s.running.Wait()
-	return ctx.Err()
+	return func() {
+		e.mu.Lock()
+		e.service = nil
+		e.mu.Unlock()
+		s.running.Wait()
+	}, nil
 }
 
 // Send implements exchange.Exchange.

@@ -142,6 +142,14 @@ func (l *Ledger) Follow(ctx context.Context, next uint64, fn func(context.Contex
 	}
 }
 
+// Poll is one step of Follow for who waits in its own way: the next advance
+// after what was had, if there is one now. had is the final block of the last
+// advance, nil for none.
+func (l *Ledger) Poll(next uint64, had *ledger.Block) (adv ledger.Advance, ok bool, err error) {
+	adv, ok, _, _, err = l.look(next, had)
+	return adv, ok, err
+}
+
 // wait returns when the chain changed or, if ripe is above 0, that much later.
 func wait(ctx context.Context, changed <-chan struct{}, ripe time.Duration) error {
 	var due <-chan time.Time

@@ -155,10 +155,11 @@ CREATE TABLE receipts (
 
 -- Entries we voted to skip: an entry is receipted or voted against, never both.
 CREATE TABLE votes (
-  root   {{bytes}} NOT NULL,
-  author {{bytes}} NOT NULL,
-  at     BIGINT NOT NULL,
-  PRIMARY KEY (root, author)
+  root     {{bytes}} NOT NULL,
+  author   {{bytes}} NOT NULL,
+  audience {{bytes}} NOT NULL,
+  at       BIGINT NOT NULL,
+  PRIMARY KEY (root, author, audience)
 );
 
 -- What the confirm loop has yet to look at: payloads, receipts, secrets.
