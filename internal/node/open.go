@@ -58,7 +58,7 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 		}
 	}()
 	// First, for its lock: two processes on one folder must not get further.
-	if p.db, err = store.Open(ctx, store.Options{Path: c.path(c.Database), Log: log}); err != nil {
+	if p.db, err = store.Open(ctx, store.Options{Path: c.database(), Log: log}); err != nil {
 		return p, err
 	}
 	ks, err := openKeys(c)

@@ -241,9 +241,22 @@ func (w *world) doubleStatement(m *member) bool {
 		return false
 	}
 	e := pick(w, epochs)
-	var open []store.OpenPin
-	m.read(func(tx *store.Tx) (err error) { open, err = tx.OpenPins(store.At(w.now), 50); return err })
-	open = slices.DeleteFunc(open, func(p store.OpenPin) bool { return p.Audience != e.Audience || p.Org == m.org })
+	var open []wire.Entry
+	m.read(func(tx *store.Tx) error {
+		rows, err := tx.Query(`SELECT org, root FROM pins WHERE audience = $1 AND state = 'open' AND org <> $2 ORDER BY number`, e.Audience, m.org)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id wire.Entry
+			if err := rows.Scan(&id.Author, &id.Root); err != nil {
+				return err
+			}
+			open = append(open, id)
+		}
+		return rows.Err()
+	})
 	if len(open) == 0 {
 		return false
 	}
@@ -252,7 +265,7 @@ func (w *world) doubleStatement(m *member) bool {
 	return m.sneak(e, func(keys wire.Keys, n uint64) (wire.Pin, error) {
 		pin := wire.Pin{Tag: keys.PinTag(m.self.Key, n)}
 		var err error
-		pin.Control, err = keys.SealControl(wire.Control{Votes: []wire.Vote{{Entries: []wire.Entry{{Author: against.Org, Root: against.Root}}}}}, m.self.Key, n, wire.Hash{}, nil)
+		pin.Control, err = keys.SealControl(wire.Control{Votes: []wire.Vote{{Entries: []wire.Entry{against}}}}, m.self.Key, n, wire.Hash{}, nil)
 		return pin, err
 	})
 }

@@ -41,6 +41,9 @@ func (db *DB) Write(ctx context.Context, f func(tx *Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if db.readOnly {
+		return ErrReadOnly
+	}
 	db.waiting.Add(1)
 	defer db.waiting.Add(-1)
 	w := &write{ctx: ctx, f: f, result: make(chan error, 1)}
