@@ -238,7 +238,7 @@ func (c *confirmer) restore(a *store.Audience) error {
 		return err
 	}
 	if known != nil {
-		st.Known = known.Position
+		st.Known = behind(known.Position)
 	}
 	rows, err := c.tx.OpenEntries(a.ID)
 	if err != nil {
@@ -388,7 +388,7 @@ func (c *confirmer) pins(touched touched) error {
 	}
 	if members := min(c.s.Network.Through(), newest.Number); members > c.members {
 		for _, m := range c.machines {
-			m.expect(m.KeysChanged(newest.Position))
+			m.expect(m.KeysChanged(behind(newest.Position)))
 		}
 		c.members = members
 	}
@@ -409,6 +409,9 @@ func (c *confirmer) pins(touched touched) error {
 	c.through = max(c.through, newest.Number)
 	return nil
 }
+
+// behind is the position after one: there a record at it counts.
+func behind(p wire.Position) wire.Position { return wire.Position{Block: p.Block, Log: p.Log + 1} }
 
 // foreign handles a pin that no audience here expects. If it is our own, its
 // number or epoch was not current any more.
