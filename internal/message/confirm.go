@@ -438,11 +438,15 @@ func (c *confirmer) ownVoid(p *store.Pin, sub *store.Submission, epoch, n uint64
 	s := c.s
 	s.Log.Warn("a pin of this node is void; it is issued again", "record", p.Number, "reason", reason)
 	c.out.wakeSubmit = true
+	m := c.machines[sub.Audience]
+	sameEpoch := m != nil && m.Epoch().Epoch == sub.Epoch
+	if sameEpoch { // whatever made it void may still hold: a transaction costs
+		s.held.put(sub.Account, s.Now().Add(voidWait))
+	}
 	if sub.Purpose == purposeControl {
 		return c.tx.InsertSubmission(&store.Submission{Account: sub.Account, Purpose: purposeControl, Audience: sub.Audience, Call: sub.Call, State: store.SubmissionQueued, Created: s.now()})
 	}
-	m := c.machines[sub.Audience]
-	if m != nil && m.Epoch().Epoch == sub.Epoch {
+	if sameEpoch {
 		return c.tx.SetBatchState(s.Self.Org, p.Pin.Pin.Root, store.BatchCollecting, s.now())
 	}
 	c.out.wakeBatch = true
