@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/parley-node/parley/internal/blob/disk"
+	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/exchange"
 	"github.com/parley-node/parley/internal/exchange/local"
 	"github.com/parley-node/parley/internal/identity"
@@ -158,7 +159,9 @@ func (m *Member) Start() {
 		Self: m.self, ChainID: chainID, Contract: contract, DB: db, Keys: m.keys, Ledger: tap{m.Ledger, m},
 		Exchange: m.net.Exchange.Connect(m.Name, m.cert), Blobs: m.blobs(), Founding: m.founding,
 		Profile: ledger.NodeProfile{CertHash: m.cert, SealKey: m.keys.SealKey(), Endpoints: []string{m.Name}},
-		Log:     m.net.log.With("org", m.Name),
+		// The receivers of tests listen on this machine.
+		Outbound: event.OutboundConfig{Allow: []string{"127.0.0.0/8", "::1"}},
+		Log:      m.net.log.With("org", m.Name),
 	})
 	must(t, err)
 	m.Node, m.stop, m.done = n, stop, make(chan error, 1)
