@@ -146,7 +146,7 @@ func (j *judge) apply(r *replay, p *pending, m *judged) (reject string, err erro
 	case "define_datatype":
 		return j.datatype(m), nil
 	case "identity_claim":
-		return j.claim(r, m, org, name), nil
+		return j.claim(r, p, m, org, name), nil
 	case "identity_update":
 		var u struct {
 			ID wire.UUID `json:"id"`
@@ -198,7 +198,7 @@ func (j *judge) datatype(m *judged) string {
 	return ""
 }
 
-func (j *judge) claim(r *replay, m *judged, org wire.OrgID, orgName string) string {
+func (j *judge) claim(r *replay, p *pending, m *judged, org wire.OrgID, orgName string) string {
 	c := &claimed{org: org, message: m.header.ID}
 	if json.Unmarshal(m.body, c) != nil {
 		return "identity claim"
@@ -238,7 +238,7 @@ func (j *judge) claim(r *replay, m *judged, org wire.OrgID, orgName string) stri
 	}
 	if c.Type == "custom" {
 		address, err := wire.ParseAddress(c.Key)
-		if err != nil || !r.members.ever(org, address) {
+		if err != nil || r.members.owner(address, p.pin.Number) != org {
 			return "key"
 		}
 	}

@@ -238,7 +238,7 @@ func (c *confirmer) restore(a *store.Audience) error {
 		return err
 	}
 	if known != nil {
-		st.Known = known.Position
+		st.Known = behind(known.Position)
 	}
 	rows, err := c.tx.OpenEntries(a.ID)
 	if err != nil {
@@ -388,7 +388,7 @@ func (c *confirmer) pins(touched touched) error {
 	}
 	if members := min(c.s.Network.Through(), newest.Number); members > c.members {
 		for _, m := range c.machines {
-			m.expect(m.KeysChanged(newest.Position))
+			m.expect(m.KeysChanged(behind(newest.Position)))
 		}
 		c.members = members
 	}
@@ -409,6 +409,9 @@ func (c *confirmer) pins(touched touched) error {
 	c.through = max(c.through, newest.Number)
 	return nil
 }
+
+// behind is the position after one: there a record at it counts.
+func behind(p wire.Position) wire.Position { return wire.Position{Block: p.Block, Log: p.Log + 1} }
 
 // foreign handles a pin that no audience here expects. If it is our own, its
 // number or epoch was not current any more.
@@ -435,11 +438,15 @@ func (c *confirmer) ownVoid(p *store.Pin, sub *store.Submission, epoch, n uint64
 	s := c.s
 	s.Log.Warn("a pin of this node is void; it is issued again", "record", p.Number, "reason", reason)
 	c.out.wakeSubmit = true
+	m := c.machines[sub.Audience]
+	sameEpoch := m != nil && m.Epoch().Epoch == sub.Epoch
+	if sameEpoch { // whatever made it void may still hold: a transaction costs
+		s.held.put(sub.Account, s.Now().Add(voidWait))
+	}
 	if sub.Purpose == purposeControl {
 		return c.tx.InsertSubmission(&store.Submission{Account: sub.Account, Purpose: purposeControl, Audience: sub.Audience, Call: sub.Call, State: store.SubmissionQueued, Created: s.now()})
 	}
-	m := c.machines[sub.Audience]
-	if m != nil && m.Epoch().Epoch == sub.Epoch {
+	if sameEpoch {
 		return c.tx.SetBatchState(s.Self.Org, p.Pin.Pin.Root, store.BatchCollecting, s.now())
 	}
 	c.out.wakeBatch = true
