@@ -38,6 +38,7 @@ type cli struct {
 	Members membersCmd `cmd:"" help:"List the members, propose changes, vote."`
 	Verify  verifyCmd  `cmd:"" help:"Verify a record of a network with the chain itself."`
 	Check   checkCmd   `cmd:"" help:"Check a node's database by an independent replay."`
+	Bench   benchCmd   `cmd:"" help:"Measure latency and throughput of running nodes."`
 	Config  configCmd  `cmd:"" help:"Print or check a configuration."`
 	Migrate migrateCmd `cmd:"" help:"Move a node's database to PostgreSQL, or to another release."`
 	Ledger  ledgerCmd  `cmd:"" help:"Run a validator of the bundled ledger by itself."`

@@ -13,7 +13,7 @@ import (
 )
 
 type membersCmd struct {
-	List           membersListCmd      `cmd:"" default:"1" help:"List the members as the ledger knows them."`
+	List           membersListCmd      `cmd:"" default:"withargs" help:"List the members as the ledger knows them."`
 	Proposals      membersProposalsCmd `cmd:"" help:"List what the members voted on."`
 	ProposeAdmit   proposeAdmitCmd     `cmd:"" help:"Propose to admit an organisation, from its member.json."`
 	ProposeSuspend proposeSuspendCmd   `cmd:"" help:"Propose to suspend a member."`

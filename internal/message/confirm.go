@@ -559,6 +559,9 @@ func (m *machine) activate(p *store.Pin, d wire.EpochDefinition) error {
 	if err := tx.PutEpoch(&store.Epoch{Audience: m.ID(), Epoch: d.Epoch, Hash: hash, Definition: d, Activated: &number}); err != nil {
 		return err
 	}
+	if err := tx.ForgetUnpinned(m.ID(), d.Epoch); err != nil {
+		return err
+	}
 	out.wakeEpoch, out.wakeBatch, out.wakePull = true, true, true
 	m.keys = nil
 	e, err := tx.EpochByHash(hash)

@@ -247,19 +247,6 @@ func (s *Service) controlPin(e *store.Epoch, c wire.Control, key wire.Address, n
 	return p, err
 }
 
-// QueueControl has a control pinned in an audience's current epoch.
-func (s *Service) queueControl(ctx context.Context, audience wire.Hash, c wire.Control) error {
-	call, err := wire.Marshal(c)
-	if err != nil {
-		return err
-	}
-	err = s.DB.Write(ctx, func(tx *store.Tx) error {
-		return tx.InsertSubmission(&store.Submission{Account: s.Self.Key, Purpose: purposeControl, Audience: audience, Call: call, State: store.SubmissionQueued, Created: s.now()})
-	})
-	s.Wake.Submit.Set()
-	return err
-}
-
 // Purposes of a submission.
 const (
 	purposePin     = "pin"

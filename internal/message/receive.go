@@ -142,6 +142,11 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		} else if decided != nil && known == nil {
 			return refuse(refusedVoted, "the members have skipped batch %s", env.Root.Short())
 		}
+		if ended, err := epochEnded(tx, env); err != nil {
+			return err
+		} else if ended {
+			return refuse(refusedEnded, "epoch %d of audience %s ended before batch %s was pinned: put its messages into another", env.Epoch, env.Audience.Short(), env.Root.Short())
+		}
 		fresh, err := tx.InsertBatch(row)
 		if err != nil {
 			return err
@@ -166,6 +171,17 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 	}
 	s.Wake.Confirm.Set()
 	return receipt, nil
+}
+
+// epochEnded says whether a batch can never be pinned any more, because its
+// epoch has ended on the ledger without it.
+func epochEnded(tx *store.Tx, env wire.Envelope) (bool, error) {
+	current, err := tx.CurrentEpoch(env.Audience)
+	if err != nil || current == nil || current.Epoch <= env.Epoch {
+		return false, err
+	}
+	pinned, err := tx.Pinned(env.Audience, env.Author, env.Root)
+	return !pinned, err
 }
 
 // epochOf is an epoch that is or was current and whose secret is here; nil if

@@ -32,6 +32,7 @@ const (
 	refusedVoted     = "voted"            // the receiver has voted to skip it
 	refusedBlocked   = "missing_part"     // a named blob could not be fetched
 	refusedForeign   = "not_a_member"     // the sender has no business with it
+	refusedEnded     = "epoch_ended"      // its epoch ended before it was pinned
 	refusedSequence  = "out_of_sequence"  // an earlier unpinned batch is missing
 )
 

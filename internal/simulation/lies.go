@@ -3,11 +3,9 @@ package simulation
 import (
 	"bytes"
 	"crypto/rand"
-	"encoding/json"
 	"slices"
 
 	"github.com/parley-node/parley/internal/exchange/local"
-	"github.com/parley-node/parley/internal/order"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
 )
@@ -243,21 +241,22 @@ func (w *world) doubleStatement(m *member) bool {
 		return false
 	}
 	e := pick(w, epochs)
-	var open []order.Entry
+	var open []wire.Entry
 	m.read(func(tx *store.Tx) error {
-		rows, err := tx.OpenEntries(e.Audience)
+		rows, err := tx.Query(`SELECT org, root FROM pins WHERE audience = $1 AND state = 'open' AND org <> $2 ORDER BY number`, e.Audience, m.org)
 		if err != nil {
 			return err
 		}
-		open = make([]order.Entry, len(rows))
-		for i, row := range rows {
-			if err := json.Unmarshal(row, &open[i]); err != nil {
+		defer rows.Close()
+		for rows.Next() {
+			var id wire.Entry
+			if err := rows.Scan(&id.Author, &id.Root); err != nil {
 				return err
 			}
+			open = append(open, id)
 		}
-		return nil
+		return rows.Err()
 	})
-	open = slices.DeleteFunc(open, func(p order.Entry) bool { return p.Author == m.org })
 	if len(open) == 0 {
 		return false
 	}
@@ -266,7 +265,7 @@ func (w *world) doubleStatement(m *member) bool {
 	return m.sneak(e, func(keys wire.Keys, n uint64) (wire.Pin, error) {
 		pin := wire.Pin{Tag: keys.PinTag(m.self.Key, n)}
 		var err error
-		pin.Control, err = keys.SealControl(wire.Control{Votes: []wire.Vote{{Entries: []wire.Entry{{Author: against.Author, Root: against.Root}}}}}, m.self.Key, n, wire.Hash{}, nil)
+		pin.Control, err = keys.SealControl(wire.Control{Votes: []wire.Vote{{Entries: []wire.Entry{against}}}}, m.self.Key, n, wire.Hash{}, nil)
 		return pin, err
 	})
 }

@@ -77,6 +77,25 @@ func (tx *Tx) OwnBatches(state string) ([]BatchRow, error) {
 	return collect(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE own AND state <> 'done' AND state = $1 ORDER BY seq`, state)
 }
 
+// ForgetUnpinned removes the peers' batches of an audience's epochs before one
+// that no pin names, with their messages: such a batch can never be pinned, and
+// its author has put the messages into another.
+func (tx *Tx) ForgetUnpinned(audience wire.Hash, before uint64) error {
+	const ended = `SELECT b.seq FROM batches b WHERE b.audience = $1 AND b.epoch < $2 AND NOT b.own AND b.state = 'held'
+		AND NOT EXISTS (SELECT 1 FROM pins p WHERE p.root = b.root AND p.org = b.org AND p.audience = b.audience AND p.state IN ('open', 'done'))`
+	const messages = `SELECT m.seq FROM messages m JOIN batches b ON b.root = m.root AND b.org = m.org WHERE b.seq IN (` + ended + `)`
+	for _, remove := range []string{
+		`DELETE FROM message_data WHERE message IN (` + messages + `)`,
+		`DELETE FROM messages WHERE seq IN (` + messages + `)`,
+		`DELETE FROM batches WHERE seq IN (` + ended + `)`,
+	} {
+		if _, err := tx.Exec(remove, audience, int64(before)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // InFlight counts our batches per audience that are not decided yet.
 func (tx *Tx) InFlight() (map[wire.Hash]int, error) {
 	rows, err := tx.Query(`SELECT audience, COUNT(*) FROM batches WHERE own AND state <> 'done' AND state IN ('collecting', 'pinning') GROUP BY audience`)
