@@ -61,6 +61,8 @@ func (j *judge) fault(b *wire.Batch, i int, signer string) string {
 		return fmt.Sprintf("a message of type %q does not belong to the network", h.Type)
 	case !network && h.Type != "private":
 		return fmt.Sprintf("a message of type %q does not belong to a group", h.Type)
+	case h.Author != "did:firefly:org/"+b.Header.AuthorName:
+		return "the author " + h.Author
 	case (len(h.Topics) == 1 && h.Topics[0] == reserved) != (h.Type == "definition"):
 		return "the topic " + reserved + " is for definitions, and only for them"
 	}
@@ -130,11 +132,6 @@ func (j *judge) apply(r *replay, p *pending, m *judged) (reject string, err erro
 	name, err := j.authorName(p)
 	if err != nil {
 		return "", err
-	}
-	if m.header.Author != "did:firefly:org/"+name {
-		if id := j.defs.identities[m.header.Author]; id == nil || id.org != org {
-			return "the author " + m.header.Author, nil
-		}
 	}
 	if m.header.Type != "definition" {
 		return "", nil
