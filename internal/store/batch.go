@@ -244,9 +244,12 @@ func (tx *Tx) DropArrivals(through int64) error {
 	return err
 }
 
-// OwnDefinitions counts the definition messages with a tag that an
-// organisation has sent, whatever became of them.
-func (tx *Tx) OwnDefinitions(org wire.OrgID, tag string) (n int, err error) {
-	err = tx.QueryRow(`SELECT COUNT(*) FROM messages WHERE org = $1 AND type = 'definition' AND tag = $2`, org, tag).Scan(&n)
-	return n, err
+// OwnDefinitions tells about the definition messages with a tag that an
+// organisation has sent, whatever became of them: how many there are, how many
+// of them wait for a verdict, and the newest epoch in which one was sealed.
+func (tx *Tx) OwnDefinitions(org wire.OrgID, tag string) (sent, waiting int, epoch uint64, err error) {
+	err = tx.QueryRow(`SELECT COUNT(*), COALESCE(SUM(CASE WHEN m.state IN ('ready', 'sent') THEN 1 ELSE 0 END), 0), COALESCE(MAX(b.epoch), 0)
+		FROM messages m LEFT JOIN batches b ON b.root = m.root AND b.org = m.org
+		WHERE m.org = $1 AND m.type = 'definition' AND m.tag = $2`, org, tag).Scan(&sent, &waiting, &epoch)
+	return sent, waiting, epoch, err
 }
