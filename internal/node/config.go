@@ -41,6 +41,7 @@ type Config struct {
 	Ledger    LedgerConfig   `yaml:"ledger"`
 	Keys      KeysConfig     `yaml:"keys"`
 	Blobs     BlobsConfig    `yaml:"blobs"`
+	Events    EventsConfig   `yaml:"events,omitempty"`   // what webhooks and message brokers may use
 	Database  string         `yaml:"database"`           // SQLite file, or postgres://user@host/database; parley.db
 	Founding  string         `yaml:"founding,omitempty"` // file with the network's first epoch and its secret, at the member that founded it
 	Log       LogConfig      `yaml:"log"`
@@ -242,6 +243,7 @@ func (c *Config) Check() error {
 		}
 	}
 	c.checkLedger(bad)
+	c.Events.check(bad)
 	if c.Keys.PassphraseFile != "" && c.Keys.PassphraseEnv != "" {
 		bad("keys", "passphraseFile and passphraseEnv are both set; keep one")
 	}

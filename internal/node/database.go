@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/parley-node/parley/internal/store"
 )
@@ -12,6 +13,9 @@ import (
 // not run, into an empty PostgreSQL one. The file stays as it is; the
 // configuration decides which of the two the node uses from now on.
 func CopyDatabase(ctx context.Context, c *Config, url string, progress func(store.CopyProgress)) (err error) {
+	if strings.Contains(c.Database, "://") {
+		return fmt.Errorf("the configuration in %s names a server as the node's database already: it must name the SQLite file", c.Dir)
+	}
 	from, err := store.Open(ctx, store.Options{Path: c.database(), Log: c.Logger()})
 	if err != nil {
 		return err

@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/parley-node/parley/internal/blob/disk"
+	"github.com/parley-node/parley/internal/event"
+	"github.com/parley-node/parley/internal/exchange"
 	"github.com/parley-node/parley/internal/exchange/local"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/keys/file"
@@ -157,7 +159,9 @@ func (m *Member) Start() {
 		Self: m.self, ChainID: chainID, Contract: contract, DB: db, Keys: m.keys, Ledger: tap{m.Ledger, m},
 		Exchange: m.net.Exchange.Connect(m.Name, m.cert), Blobs: m.blobs(), Founding: m.founding,
 		Profile: ledger.NodeProfile{CertHash: m.cert, SealKey: m.keys.SealKey(), Endpoints: []string{m.Name}},
-		Log:     m.net.log.With("org", m.Name),
+		// The receivers of tests listen on this machine.
+		Outbound: event.OutboundConfig{Allow: []string{"127.0.0.0/8", "::1"}},
+		Log:      m.net.log.With("org", m.Name),
 	})
 	must(t, err)
 	m.Node, m.stop, m.done = n, stop, make(chan error, 1)
@@ -311,4 +315,19 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// peer is how others reach the member.
+func (m *Member) peer() exchange.Peer {
+	return exchange.Peer{Org: m.Org, CertHash: m.cert, Endpoints: []string{m.Name}}
+}
+
+// ID is the network's id, which is also the id of its audience.
+func (net *Net) ID() wire.Hash { return wire.NetworkID(chainID, contract) }
+
+// toGroup is a message for a group that is known by its id.
+func toGroup(value string, group wire.Hash, topics ...string) message.Input {
+	in := input(value, topics...)
+	in.Header.Group = store.Hex(group.String())
+	return in
 }

@@ -18,8 +18,8 @@ import (
 //   - BEGIN, SAVEPOINT and RELEASE wait for the next statement and travel with
 //     it, so that a function of a group commit costs no round trips of its own.
 //   - A query's rows are read at once. A function may then run a statement while
-//     it goes through the rows of another, as it may with SQLite. All queries of
-//     the store are bounded.
+//     it goes through the rows of another, as it may with SQLite. What has no
+//     bound is read with Tx.QueryLong, through a cursor.
 //   - Any Go string can be stored, also one that is not text to PostgreSQL
 //     (pgtext.go).
 
@@ -158,10 +158,9 @@ func (c *pgConn) run(ctx context.Context, query string, args []driver.NamedValue
 	c.waiting = c.waiting[:0]
 	values := make([]any, len(args))
 	for i, a := range args {
-		if values[i] = a.Value; values[i] != nil {
-			if s, is := a.Value.(string); is {
-				values[i] = toPostgresText(s)
-			}
+		values[i] = a.Value
+		if s, is := a.Value.(string); is {
+			values[i] = toPostgresText(s)
 		}
 	}
 	batch.Queue(query, values...)
@@ -180,6 +179,11 @@ func (c *pgConn) run(ctx context.Context, query string, args []driver.NamedValue
 	if err != nil {
 		return nil, err
 	}
+	return readAll(rows)
+}
+
+// readAll reads a result and closes it.
+func readAll(rows pgx.Rows) (*pgResult, error) {
 	defer rows.Close()
 	r := &pgResult{}
 	for _, f := range rows.FieldDescriptions() {
@@ -243,8 +247,23 @@ func (s *pgStmt) Exec([]driver.Value) (driver.Result, error) { return nil, drive
 func (s *pgStmt) Query([]driver.Value) (driver.Rows, error)  { return nil, driver.ErrSkip }
 
 // QueryContext runs a query that is not prepared.
-func (c *pgConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	return (&pgStmt{c, query}).QueryContext(ctx, args)
+func (c *pgConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (_ driver.Rows, err error) {
+	if len(args) > 0 {
+		return (&pgStmt{c, query}).QueryContext(ctx, args)
+	}
+	defer func() { err = c.lost(ctx, err) }()
+	if err := c.flush(ctx); err != nil {
+		return nil, err
+	}
+	rows, err := c.conn.Query(ctx, query, pgx.QueryExecModeExec)
+	if err != nil {
+		return nil, err
+	}
+	r, err := readAll(rows)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // pgResult is a complete result: driver.Rows of a query, driver.Result of the
