@@ -14,7 +14,7 @@ func TestSDK(t *testing.T) {
 		t.Fatalf("the SDK is not installed; run npm ci in e2e/sdk: %v", err)
 	}
 	n := found(t, nil, "alice", "bob")
-	cmd := exec.CommandContext(t.Context(), "node", "--test", "--test-reporter=tap")
+	cmd := exec.CommandContext(t.Context(), "node", "--test", "--test-reporter=tap", "--test-timeout=60000")
 	cmd.Dir = "sdk"
 	cmd.Env = append(os.Environ(),
 		"ALICE=http://"+n.members[0].config.API.Listen, "BOB=http://"+n.members[1].config.API.Listen, "BOB_ORG=bob")

@@ -18,6 +18,7 @@ const (
 	shortestWait = 10 * time.Millisecond
 	longestWait  = 2 * time.Second
 	refusedWait  = 30 * time.Second // before an account whose pin was refused tries again
+	voidWait     = 2 * time.Second  // before an account whose pin was void in the current epoch tries again
 )
 
 // needed is how many receipts certify an entry of an audience with v members

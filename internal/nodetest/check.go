@@ -115,6 +115,17 @@ func underWay(tx *store.Tx, records uint64, down map[wire.OrgID]bool) (string, e
 			return fmt.Sprintf("%d %s", n, what), nil
 		}
 	}
+	whole := true
+	for _, d := range down {
+		whole = whole && !d
+	}
+	var open int
+	if err := tx.QueryRow(`SELECT COUNT(*) FROM pins WHERE state = 'open'`).Scan(&open); err != nil {
+		return "", err
+	}
+	if whole && open > 0 { // else who is down may have what they lack
+		return fmt.Sprintf("%d open pins", open), nil
+	}
 	pending, err := tx.Query(`SELECT DISTINCT org FROM messages WHERE state = 'pending'`)
 	if err != nil {
 		return "", err

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/parley-node/parley/internal/blob/disk"
 	"github.com/parley-node/parley/internal/event"
+	"github.com/parley-node/parley/internal/exchange"
 	"github.com/parley-node/parley/internal/exchange/local"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/keys/file"
@@ -314,4 +315,19 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// peer is how others reach the member.
+func (m *Member) peer() exchange.Peer {
+	return exchange.Peer{Org: m.Org, CertHash: m.cert, Endpoints: []string{m.Name}}
+}
+
+// ID is the network's id, which is also the id of its audience.
+func (net *Net) ID() wire.Hash { return wire.NetworkID(chainID, contract) }
+
+// toGroup is a message for a group that is known by its id.
+func toGroup(value string, group wire.Hash, topics ...string) message.Input {
+	in := input(value, topics...)
+	in.Header.Group = store.Hex(group.String())
+	return in
 }
