@@ -201,22 +201,27 @@ func newLoad(t *testing.T, from, to *member, topic string) *load {
 }
 
 // more starts posting further messages and returns when half of them have been
-// accepted or the sender is down: the rest is under way when the test goes on.
+// accepted: the rest is under way when the test goes on.
 func (l *load) more(count int) {
 	l.t.Helper()
-	tokens := make(chan struct{}, count)
+	accepted := make(chan struct{}, count)
+	jobs := make(chan struct{}, count)
+	for range count {
+		jobs <- struct{}{}
+	}
+	close(jobs)
 	for range min(count, 8) {
 		l.open.Go(func() {
-			for range (count + 7) / 8 {
+			for range jobs {
 				if err := l.post(); err != nil {
 					l.t.Error(err)
 				}
-				tokens <- struct{}{}
+				accepted <- struct{}{}
 			}
 		})
 	}
 	for range count / 2 {
-		<-tokens
+		<-accepted
 	}
 }
 

@@ -31,7 +31,17 @@ Set up one organisation for real:                       parley init --help`
 type cli struct {
 	Demo    demoCmd    `cmd:"" help:"Start a network of four organisations here and play a story on it."`
 	Node    nodeCmd    `cmd:"" help:"Run this organisation's node."`
-	Ledger  ledgerCmd  `cmd:"" help:"Run a validator of the bundled ledger."`
+	Init    initCmd    `cmd:"" help:"Make an organisation's folder: keys, certificate, configuration."`
+	Network networkCmd `cmd:"" help:"Found a network."`
+	Invite  inviteCmd  `cmd:"" help:"Describe this member's network to a new member."`
+	Join    joinCmd    `cmd:"" help:"Make a network that of an organisation's folder."`
+	Members membersCmd `cmd:"" help:"List the members, propose changes, vote."`
+	Verify  verifyCmd  `cmd:"" help:"Verify a record of a network with the chain itself."`
+	Check   checkCmd   `cmd:"" help:"Check a node's database by an independent replay."`
+	Bench   benchCmd   `cmd:"" help:"Measure latency and throughput of running nodes."`
+	Config  configCmd  `cmd:"" help:"Print or check a configuration."`
+	Migrate migrateCmd `cmd:"" help:"Move a node's database to PostgreSQL, or to another release."`
+	Ledger  ledgerCmd  `cmd:"" help:"Run a validator of the bundled ledger by itself."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -31,6 +31,8 @@ type Deps struct {
 	Log           *event.Log
 	Subscriptions *event.Subscriptions
 	WebSockets    *event.WebSockets
+	Streams       *event.Streams  // nil for ones that end with their connections alone
+	Deliveries    *event.Outbound // nil if this node makes none: then nothing can be replayed
 	Blobs         blob.Store
 
 	// Verify reads a record of the network contract from the chain again and
@@ -119,6 +121,9 @@ func New(d Deps) *API {
 	}
 	if d.NewID == nil {
 		d.NewID = newID
+	}
+	if d.Streams == nil {
+		d.Streams = event.NewStreams(d.Subscriptions, event.StreamConfig{Logger: d.Logger})
 	}
 	s := &server{Deps: d}
 	s.gate = gate{db: d.DB, limits: d.Limits, now: d.Now}

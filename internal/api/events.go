@@ -1,6 +1,9 @@
 package api
 
 import (
+	"net/http"
+
+	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/store"
 )
@@ -76,4 +79,66 @@ func getSubscriptionEvents(c *call) (any, error) {
 	}
 	events, total, err := c.Subscriptions.History(c.ctx(), id, c.query)
 	return page[event.Enriched]{events, true, int64(total)}, err
+}
+
+// acknowledgement says how far the consumers of a stream have got.
+type acknowledgement struct {
+	Sequence int64 `json:"sequence"` // everything up to this event is done with
+}
+
+func postSubscriptionAck(c *call, in acknowledgement) (any, error) {
+	id, err := c.uuid("subid")
+	if err != nil {
+		return nil, err
+	}
+	return nil, c.Subscriptions.Acknowledge(c.ctx(), id, in.Sequence)
+}
+
+// eventStream is a result that goes on until the client or the node ends it.
+type eventStream func(w http.ResponseWriter, r *http.Request) error
+
+func (s eventStream) respond(c *call) error { return s(c.w, c.r) }
+
+func getEventStream(c *call) (any, error) { return eventStream(c.Streams.ServeEphemeral), nil }
+
+func getSubscriptionStream(c *call) (any, error) {
+	return eventStream(func(w http.ResponseWriter, r *http.Request) error {
+		return c.Streams.ServeDurable(w, r, c.path("subid"))
+	}), nil
+}
+
+// getDeliveries lists what became of the events that the node carried to a
+// subscription's target itself.
+func getDeliveries(c *call) (any, error) {
+	id, err := c.uuid("subid")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.Subscriptions.Get(c.ctx(), id); err != nil {
+		return nil, err
+	}
+	q, err := c.parse(&store.Deliveries.Collection)
+	if err != nil {
+		return nil, err
+	}
+	if err := q.Where(&store.Deliveries.Collection, "subscription", id); err != nil {
+		return nil, err
+	}
+	return listQuery(c, store.Deliveries, q)
+}
+
+// postReplay tries a delivery once more.
+func postReplay(c *call) (any, error) {
+	sub, err := c.uuid("subid")
+	if err != nil {
+		return nil, err
+	}
+	id, err := c.uuid("did")
+	if err != nil {
+		return nil, err
+	}
+	if c.Deliveries == nil {
+		return nil, errs.NoSuch("delivery", id.String())
+	}
+	return c.Deliveries.Replay(c.ctx(), sub, id)
 }

@@ -100,10 +100,8 @@ func TestIdentities(t *testing.T) {
 		a.do("PATCH", "identities/"+absent, `{"profile":{}}`).is(404, "FF10109")
 		other := into[[]identityJSON](a.get("network/organizations?name=insurer-a"))[0]
 		a.do("PATCH", "identities/"+other.ID, `{"profile":{}}`).is(400, "FF10366")
-		m := into[messageJSON](a.post("messages/broadcast?confirm", `{"header":{"author":"ward"},"data":[{"value":1}]}`).is(200, ""))
-		if m.Header.Author != "did:firefly:ward" {
-			t.Errorf("the author is %s", m.Header.Author)
-		}
+		// Members would not agree on when its claim was confirmed: see faultOf.
+		a.post("messages/broadcast", `{"header":{"author":"ward"},"data":[{"value":1}]}`).is(400, "FF10206")
 	})
 
 	t.Run("self", func(t *testing.T) {

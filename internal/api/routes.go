@@ -85,6 +85,13 @@ func (s *server) routes() []route {
 		{get, "subscriptions/{subid}", "getSubscriptionByID", "Reads a subscription", getSubscription, spec{out: event.SubscriptionWithStatus{}, flags: []string{"fetchstatus"}}},
 		{get, "subscriptions/{subid}/events", "getSubscriptionEventsFiltered", "Lists past events that a subscription selects", getSubscriptionEvents,
 			spec{filter: &store.Events.Collection, params: []string{"startsequence", "endsequence"}, out: envelope[event.Enriched]{}}},
+		{get, "subscriptions/{subid}/sse", "getSubscriptionStream", "Streams a subscription of the transport sse, named by id or name, as server-sent events", getSubscriptionStream,
+			spec{stream: true, flags: []string{"autoack"}, params: []string{"lasteventid"}}},
+		{get, "events/sse", "getEventStream", "Streams events from now on, or after Last-Event-ID, as server-sent events", getEventStream,
+			spec{stream: true, flags: []string{"withdata", "batch"}, params: append([]string{"lasteventid", "firstevent", "envelope", "batchtimeout", "readahead"}, streamFilters...)}},
+		{post, "subscriptions/{subid}/ack", "postSubscriptionAck", "Tells how far the consumers of an sse subscription have got", body(postSubscriptionAck), spec{status: http.StatusNoContent, in: acknowledgement{}}},
+		{get, "subscriptions/{subid}/deliveries", "getSubscriptionDeliveries", "Lists what became of events that the node delivered itself", getDeliveries, filtered(store.Deliveries)},
+		{post, "subscriptions/{subid}/deliveries/{did}/replay", "postSubscriptionDeliveryReplay", "Tries a delivery once more", postReplay, spec{out: store.Delivery{}}},
 		{remove, "subscriptions/{subid}", "deleteSubscription", "Deletes a subscription", deleteSubscription, spec{status: http.StatusNoContent}},
 
 		// Who is who.
@@ -120,6 +127,10 @@ func (s *server) routes() []route {
 		{get, "contexts/{audience}/{topic}/blockers", "getContextBlockers", "Lists what a topic of the network or a group waits for", getBlockers, spec{out: []message.Blocker{}}},
 	}, notYet()...)
 }
+
+// streamFilters are the filters of a stream, as those of a WebSocket.
+var streamFilters = []string{"filter.events", "filter.topic", "filter.message.tag", "filter.message.group", "filter.message.author",
+	"filter.transaction.type", "filter.blockchain.name", "filter.blockchain.listener"}
 
 // filtered is the spec of a list with the query syntax.
 func filtered[T any](t *store.Table[T], flags ...string) spec {

@@ -29,8 +29,10 @@ func (c *checker) blobs(ctx context.Context) error {
 		var rows []row
 		err := c.DB.Read(ctx, func(tx *store.Tx) (err error) {
 			rows, err = all(tx, func(r *store.Rows, b *row) error { return r.Scan(&b.hash, &b.size, &b.root, &b.have) },
-				`SELECT d.blob_hash, d.blob_size, MAX(d.blob_root), (SELECT COUNT(*) FROM blobs b WHERE b.hash = d.blob_hash AND b.size = d.blob_size)
-				FROM data d WHERE d.blob_hash > $1 GROUP BY d.blob_hash, d.blob_size ORDER BY d.blob_hash LIMIT $2`, after, page)
+				`SELECT DISTINCT d.blob_hash, d.blob_size,
+					(SELECT r.blob_root FROM data r WHERE r.blob_hash = d.blob_hash AND r.blob_size = d.blob_size AND r.blob_root IS NOT NULL ORDER BY r.blob_root DESC LIMIT 1),
+					(SELECT COUNT(*) FROM blobs b WHERE b.hash = d.blob_hash AND b.size = d.blob_size)
+				FROM data d WHERE d.blob_hash > $1 ORDER BY d.blob_hash LIMIT $2`, after, page)
 			return err
 		})
 		if err != nil || len(rows) == 0 {

@@ -178,7 +178,7 @@ const page = 1000
 
 // each runs a query and calls f for each row, one after the other.
 func each[T any](tx *store.Tx, scan func(*store.Rows, *T) error, f func(*T) error, query string, args ...any) (n int, err error) {
-	rows, err := tx.Query(query, args...)
+	rows, err := tx.QueryLong(query, args...)
 	if err != nil {
 		return 0, err
 	}

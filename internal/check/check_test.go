@@ -3,8 +3,7 @@ package check_test
 import (
 	"bytes"
 	"context"
-	"os"
-	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -64,10 +63,6 @@ func network(t *testing.T) *nodetest.Member {
 // exactly it is found.
 func TestFindsWhatIsPlanted(t *testing.T) {
 	hospital := network(t)
-	file, err := os.ReadFile(hospital.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	const last = `(SELECT MAX(seq) FROM messages WHERE type = 'broadcast')`
 	for _, c := range []struct {
 		name  string
@@ -128,18 +123,14 @@ func TestFindsWhatIsPlanted(t *testing.T) {
 		{"a chain is cut", `DELETE FROM meta WHERE name LIKE 'unpinned.%'`, []check.Kind{check.Unpinned}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "copy.db")
-			if err := os.WriteFile(path, file, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			db := storetest.Open(t, path)
+			db := storetest.Open(t, storetest.Copy(t, hospital.Path))
 			changed := c.plant == ""
 			for statement := range strings.SplitSeq(c.plant, ";") {
 				if strings.TrimSpace(statement) == "" {
 					continue
 				}
 				err := db.Write(t.Context(), func(tx *store.Tx) error {
-					n, err := tx.Exec(statement)
+					n, err := tx.Exec(dialect(statement))
 					changed = changed || n > 0
 					return err
 				})
@@ -169,4 +160,15 @@ func TestFindsWhatIsPlanted(t *testing.T) {
 			}
 		})
 	}
+}
+
+var zeros = regexp.MustCompile(`zeroblob\((\d+)\)`)
+
+// dialect is a statement in the words of the database that the tests run on.
+func dialect(statement string) string {
+	if !storetest.Postgres() {
+		return statement
+	}
+	statement = zeros.ReplaceAllString(statement, `decode(repeat('00', $1), 'hex')`)
+	return strings.NewReplacer("randomblob(32)", "sha256('x')", "rowid", "ctid").Replace(statement)
 }

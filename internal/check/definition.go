@@ -61,6 +61,8 @@ func (j *judge) fault(b *wire.Batch, i int, signer string) string {
 		return fmt.Sprintf("a message of type %q does not belong to the network", h.Type)
 	case !network && h.Type != "private":
 		return fmt.Sprintf("a message of type %q does not belong to a group", h.Type)
+	case h.Author != "did:firefly:org/"+b.Header.AuthorName:
+		return "the author " + h.Author
 	case (len(h.Topics) == 1 && h.Topics[0] == reserved) != (h.Type == "definition"):
 		return "the topic " + reserved + " is for definitions, and only for them"
 	}
@@ -131,11 +133,6 @@ func (j *judge) apply(r *replay, p *pending, m *judged) (reject string, err erro
 	if err != nil {
 		return "", err
 	}
-	if m.header.Author != "did:firefly:org/"+name {
-		if id := j.defs.identities[m.header.Author]; id == nil || id.org != org {
-			return "the author " + m.header.Author, nil
-		}
-	}
 	if m.header.Type != "definition" {
 		return "", nil
 	}
@@ -146,7 +143,7 @@ func (j *judge) apply(r *replay, p *pending, m *judged) (reject string, err erro
 	case "define_datatype":
 		return j.datatype(m), nil
 	case "identity_claim":
-		return j.claim(r, m, org, name), nil
+		return j.claim(r, p, m, org, name), nil
 	case "identity_update":
 		var u struct {
 			ID wire.UUID `json:"id"`
@@ -198,10 +195,13 @@ func (j *judge) datatype(m *judged) string {
 	return ""
 }
 
-func (j *judge) claim(r *replay, m *judged, org wire.OrgID, orgName string) string {
+func (j *judge) claim(r *replay, p *pending, m *judged, org wire.OrgID, orgName string) string {
 	c := &claimed{org: org, message: m.header.ID}
 	if json.Unmarshal(m.body, c) != nil {
 		return "identity claim"
+	}
+	if have := j.defs.identities[c.DID]; have != nil && have.ID == c.ID && have.org == org && nameRule.MatchString(c.Name) {
+		return "" // repeated for who joined later
 	}
 	prefix := map[string]string{"org": "did:firefly:org/", "node": "did:firefly:node/"}[c.Type]
 	if prefix == "" {
@@ -238,7 +238,7 @@ func (j *judge) claim(r *replay, m *judged, org wire.OrgID, orgName string) stri
 	}
 	if c.Type == "custom" {
 		address, err := wire.ParseAddress(c.Key)
-		if err != nil || !r.members.ever(org, address) {
+		if err != nil || r.members.owner(address, p.pin.Number) != org {
 			return "key"
 		}
 	}

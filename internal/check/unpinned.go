@@ -89,7 +89,7 @@ func (c *checker) unpinnedMessages(r *replay, row *store.BatchRow, b *wire.Batch
 		if !strings.HasPrefix(m.reason, reason) || reason == "" && m.reason != "" {
 			c.differ(Verdict, where, show(m.reason), show(reason), rebuild)
 		}
-		if err := j.events(p, h, state, false); err != nil {
+		if err := j.events(p, &p.messages[i], state, false); err != nil {
 			return err
 		}
 	}

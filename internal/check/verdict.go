@@ -341,7 +341,7 @@ func (j *judge) verdict(r *replay, p *pending, i int, state, reason string, orde
 	if !strings.HasPrefix(m.reason, reason) || reason == "" && m.reason != "" {
 		j.c.differ(Verdict, where, show(m.reason), show(reason), compare)
 	}
-	return j.events(p, p.messages[i].header, state, ordered)
+	return j.events(p, &p.messages[i], state, ordered)
 }
 
 // undecided compares the row of a message that has no verdict yet.
@@ -365,8 +365,10 @@ type eventRow struct {
 }
 
 // events tests that a message has one event per topic, and that they stand
-// behind those of what the ledger put before it.
-func (j *judge) events(p *pending, h *wire.MessageHeader, state string, ordered bool) error {
+// behind those of what the ledger put before it. A topic that the pin does not
+// name has no place on the ledger.
+func (j *judge) events(p *pending, m *judged, state string, ordered bool) error {
+	h := m.header
 	rows, err := all(j.c.tx, func(rows *store.Rows, e *eventRow) error {
 		return rows.Scan(&e.sequence, &e.typ, &e.topic, &e.correlator)
 	},
@@ -377,7 +379,8 @@ func (j *judge) events(p *pending, h *wire.MessageHeader, state string, ordered 
 		return err
 	}
 	where := "events of message " + h.ID.String()
-	for _, topic := range h.Topics {
+	for k, topic := range h.Topics {
+		ordered := ordered && slices.Contains(p.contexts, m.contexts[k])
 		var of []eventRow
 		for _, e := range rows {
 			if e.topic == topic {

@@ -34,6 +34,9 @@ type Options struct {
 // names of the members, in order; the first founds the network.
 var names = []string{"hospital", "insurer-a", "insurer-b", "regulator", "laboratory", "pharmacy", "ambulance", "auditor"}
 
+// Names are those of the first members.
+func Names(count int) []string { return slices.Clone(names[:count]) }
+
 // Bounds of Options.Members.
 const (
 	MinMembers     = 2

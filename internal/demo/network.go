@@ -161,6 +161,38 @@ func (n *Network) Start(ctx context.Context, members ...*Member) error {
 	return errors.Join(err, last)
 }
 
+// Ready waits until all members that run know all members by name and node.
+func (n *Network) Ready(ctx context.Context) error {
+	for _, m := range n.Members {
+		if !m.up() {
+			continue
+		}
+		err := waitFor(ctx, m.Name+" knows all members by name and node", func(ctx context.Context) (bool, error) {
+			if err := n.alive(); err != nil {
+				return false, err
+			}
+			orgs, err := m.API.Organisations(ctx, nil)
+			if err != nil {
+				return false, nil // not up yet
+			}
+			nodes, err := m.API.Nodes(ctx, nil)
+			return err == nil && len(orgs) == len(n.Members) && len(nodes) == len(n.Members), nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LedgerPID is the process id of a dev ledger's only validator; 0 without one.
+func (n *Network) LedgerPID() int {
+	if n.dev == nil {
+		return 0
+	}
+	return n.dev.pid()
+}
+
 // validate waits until the validators of the members agree with each other. A
 // transaction that comes before is thrown away by those who are not there yet,
 // and costs seconds.

@@ -151,21 +151,8 @@ func (s *story) ready(ctx context.Context) (told, error) {
 		return told{}, err
 	}
 	s.report.say("the network's contract is on the ledger: %s", s.hospital().Config.Ledger.Contract)
-	for _, m := range start {
-		err := waitFor(ctx, m.Name+" knows all members by name and node", func(ctx context.Context) (bool, error) {
-			if err := s.alive(); err != nil {
-				return false, err
-			}
-			orgs, err := m.API.Organisations(ctx, nil)
-			if err != nil {
-				return false, nil // not up yet
-			}
-			nodes, err := m.API.Nodes(ctx, nil)
-			return err == nil && len(orgs) == len(s.Members) && len(nodes) == len(s.Members), nil
-		})
-		if err != nil {
-			return told{}, err
-		}
+	if err := s.Ready(ctx); err != nil {
+		return told{}, err
 	}
 	f := Fact{Step: "ready", OK: true, Text: fmt.Sprintf("ready: %d members are admitted and know each other", len(s.Members))}
 	for _, m := range s.Members {

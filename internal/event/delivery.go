@@ -20,6 +20,7 @@ type Ref struct {
 type Frame struct {
 	ID           store.UUID // of the event, or of the batch
 	Batch        bool
+	Envelope     string // that a stream puts around events; see Options
 	Subscription Ref
 	Events       []Enriched // one, unless Batch; in order of sequence
 }

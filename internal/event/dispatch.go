@@ -325,7 +325,7 @@ func (d *dispatch) flush(ctx context.Context) error {
 			return err
 		}
 	}
-	f := &Frame{ID: d.pending[0].ID, Batch: d.plan.batch, Subscription: d.ref, Events: d.pending}
+	f := &Frame{ID: d.pending[0].ID, Batch: d.plan.batch, Envelope: d.plan.envelope, Subscription: d.ref, Events: d.pending}
 	if f.Batch {
 		id, err := uuid.NewV7()
 		if err != nil {

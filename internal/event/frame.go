@@ -110,17 +110,7 @@ func (c *connection) autoStart(q url.Values) error {
 	if in.Options, err = queryOptions(q); err != nil {
 		return err
 	}
-	in.Filter = Filter{
-		Events:          q.Get("filter.events"),
-		Topic:           q.Get("filter.topic"),
-		Message:         MessageFilter{Tag: q.Get("filter.message.tag"), Group: q.Get("filter.message.group"), Author: q.Get("filter.message.author")},
-		Transaction:     TransactionFilter{Type: q.Get("filter.transaction.type")},
-		BlockchainEvent: BlockchainEventFilter{Name: q.Get("filter.blockchain.name"), Listener: q.Get("filter.blockchain.listener")},
-		Topics:          q.Get("filter.topics"),
-		Tag:             q.Get("filter.tag"),
-		Group:           q.Get("filter.group"),
-		Author:          q.Get("filter.author"),
-	}
+	in.Filter = queryFilter(q)
 	return c.start(&in)
 }
 

@@ -166,6 +166,7 @@ type plan struct {
 	wait     time.Duration // how long a batch waits to fill
 	ahead    int           // frames that may be acknowledged before the oldest one in flight
 	withData bool          // with the data of messages
+	envelope string        // of streams; targets have their own
 }
 
 // plan checks the options for a transport and completes them: what a transport
@@ -209,6 +210,14 @@ func (o *Options) plan(transport string) (plan, error) {
 			return plan{}, err
 		}
 		p.wait = wait
+	}
+	if transport == TransportSSE {
+		if err := o.read(optEnvelope, &p.envelope, `"cloudevents"`); err != nil {
+			return plan{}, err
+		}
+		if err := checkEnvelope(p.envelope); err != nil {
+			return plan{}, err
+		}
 	}
 	if transport == TransportNATS || transport == TransportKafka {
 		// A broker takes many events at once, each as a message of its own.

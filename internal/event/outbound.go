@@ -98,8 +98,8 @@ type running struct {
 // store the positions.
 func (o *Outbound) Run(ctx context.Context) error {
 	// What was logged of a subscription while it was deleted.
-	if err := o.subs.db.Write(ctx, (*store.Tx).SweepDeliveries); err != nil {
-		return err
+	if err := o.subs.db.Write(ctx, (*store.Tx).SweepDeliveries); err != nil && ctx.Err() == nil {
+		o.log.Warn("delete the log of deliveries of deleted subscriptions", "error", err)
 	}
 	outlets := map[version]running{}
 	for ctx.Err() == nil {

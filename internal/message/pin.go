@@ -18,6 +18,7 @@ const (
 	shortestWait = 10 * time.Millisecond
 	longestWait  = 2 * time.Second
 	refusedWait  = 30 * time.Second // before an account whose pin was refused tries again
+	voidWait     = 2 * time.Second  // before an account whose pin was void in the current epoch tries again
 )
 
 // needed is how many receipts certify an entry of an audience with v members
@@ -245,19 +246,6 @@ func (s *Service) controlPin(e *store.Epoch, c wire.Control, key wire.Address, n
 	var err error
 	p.Control, err = keys.SealControl(c, key, n, wire.Hash{}, nil)
 	return p, err
-}
-
-// QueueControl has a control pinned in an audience's current epoch.
-func (s *Service) queueControl(ctx context.Context, audience wire.Hash, c wire.Control) error {
-	call, err := wire.Marshal(c)
-	if err != nil {
-		return err
-	}
-	err = s.DB.Write(ctx, func(tx *store.Tx) error {
-		return tx.InsertSubmission(&store.Submission{Account: s.Self.Key, Purpose: purposeControl, Audience: audience, Call: call, State: store.SubmissionQueued, Created: s.now()})
-	})
-	s.Wake.Submit.Set()
-	return err
 }
 
 // Purposes of a submission.

@@ -145,9 +145,13 @@ func (p *Peer) failed(parcel store.Parcel, err error) {
 	delay := p.s.backOff(parcel.Attempts)
 	p.mu.Lock()
 	if !errors.As(err, &refused) {
-		delay = p.s.backOff(p.failures)
-		p.failures++
-		p.notBy = p.s.Now().Add(delay)
+		// Parcels that were under way together fail together: that is one failure
+		// of the connection, not one for each.
+		if delay = p.notBy.Sub(p.s.Now()); delay <= 0 {
+			delay = p.s.backOff(p.failures)
+			p.failures++
+			p.notBy = p.s.Now().Add(delay)
+		}
 		p.lastErr = err.Error()
 	}
 	p.mu.Unlock()

@@ -88,6 +88,7 @@ type Service struct {
 	speed   peerSpeed
 	confirm *confirmer
 	pulls   pulls
+	held    holds
 
 	// Signals wake the worker of that name. A worker also wakes on a timer, so
 	// a lost signal costs time, never a message.
@@ -122,6 +123,7 @@ func New(c Config, onPeer func(*Peer)) *Service {
 	s.schemas.compiled = map[wire.Hash]*schema{}
 	s.speed.seen = map[wire.OrgID]*speed{}
 	s.confirm = &confirmer{s: s}
+	s.held.ends = map[wire.Address]time.Time{}
 	s.pulls.tries = map[wire.Entry]*pullTry{}
 	for _, w := range []*Signal{&s.Wake.Batch, &s.Wake.Submit, &s.Wake.Confirm, &s.Wake.Pull, &s.Wake.Epoch} {
 		*w = make(Signal, 1)

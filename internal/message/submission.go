@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/parley-node/parley/internal/ledger"
@@ -24,13 +25,12 @@ type Submitter struct {
 	nonce map[wire.Address]int64          // next one of each account
 	taken map[wire.Address]map[int64]bool // by what is signed; beyond the next one after a gap
 	sent  map[int64]time.Time             // when a signed submission was sent last
-	held  map[wire.Address]time.Time      // accounts whose pins the contract refused: until when they wait
 }
 
 // NewSubmitter makes the node's submitter.
 func (s *Service) NewSubmitter() *Submitter {
 	return &Submitter{
-		s: s, nonce: map[wire.Address]int64{}, taken: map[wire.Address]map[int64]bool{}, sent: map[int64]time.Time{}, held: map[wire.Address]time.Time{},
+		s: s, nonce: map[wire.Address]int64{}, taken: map[wire.Address]map[int64]bool{}, sent: map[int64]time.Time{},
 	}
 }
 
@@ -104,7 +104,26 @@ func (u *Submitter) sign(ctx context.Context) (next time.Duration, fresh []*stor
 
 // waits is for how long the pins of an account are still put off.
 func (u *Submitter) waits(account wire.Address) time.Duration {
-	return u.held[account].Sub(u.s.Now())
+	return u.s.held.until(account).Sub(u.s.Now())
+}
+
+// holds are the accounts whose pins are put off, and until when: the contract
+// refused one, or one was void, and the next would fare no better at once.
+type holds struct {
+	mu   sync.Mutex
+	ends map[wire.Address]time.Time
+}
+
+func (h *holds) put(account wire.Address, until time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ends[account] = until
+}
+
+func (h *holds) until(account wire.Address) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ends[account]
 }
 
 // sooner is the shorter of two waits, where zero or less stands for none.
@@ -373,7 +392,7 @@ func (u *Submitter) refused(ctx context.Context, sub *store.Submission, r *ledge
 	delete(u.sent, sub.ID)
 	delete(u.nonce, sub.Account)
 	if sub.Purpose != purposeCall {
-		u.held[sub.Account] = s.Now().Add(refusedWait)
+		s.held.put(sub.Account, s.Now().Add(refusedWait))
 	}
 	return s.DB.Write(ctx, func(tx *store.Tx) error {
 		var open bool // its record may have come meanwhile

@@ -104,7 +104,7 @@ func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) 
 	var to *target
 	var items []item
 	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
-		if m.Header.Author, m.Header.Key, err = s.author(tx, in.Header, here); err != nil {
+		if m.Header.Author, m.Header.Key, err = s.author(in.Header, here); err != nil {
 			return err
 		}
 		if to, err = s.target(tx, in); err != nil {
@@ -182,17 +182,10 @@ func (s *Service) draft(in Input) (*store.Message, error) {
 }
 
 // author resolves who the message is from and which key signs for them.
-func (s *Service) author(tx *store.Tx, h Header, here []wire.Address) (did, key string, err error) {
+func (s *Service) author(h Header, here []wire.Address) (did, key string, err error) {
 	did = s.Self.DID()
 	if h.Author != "" && h.Author != s.Self.Name && h.Author != did {
-		id, err := identity.Resolve(tx, s.Namespace, h.Author)
-		if err != nil {
-			return "", "", err
-		}
-		if id == nil || id.Org != s.Self.Org || id.Type == identity.TypeNode {
-			return "", "", errs.New("FF10206", 400, "field %q holds %q, which is no identity of this organisation: use %q or one of its custom identities", "header.author", h.Author, s.Self.Name)
-		}
-		did = id.DID
+		return "", "", errs.New("FF10206", 400, "field %q holds %q: the author of a message is the organisation itself, %q; custom identities cannot be authors in this version", "header.author", h.Author, s.Self.Name)
 	}
 	address := s.keyNow(here)
 	if h.Key != "" {

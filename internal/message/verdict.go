@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/order"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
@@ -179,25 +178,12 @@ func (w *writer) message(v order.Verdict, m *store.Message) error {
 	return nil
 }
 
-// apply checks what depends on identities, and hands a definition to its owner.
+// apply hands a definition to its owner, who may reject it.
 func (w *writer) apply(m *store.Message, at wire.Position) (reject string, d Defined, err error) {
-	tx, s := w.m.c.tx, w.m.c.s
-	name, err := w.authorName(m)
-	if err != nil {
-		return "", d, err
-	}
-	if m.Header.Author != identity.DID(identity.TypeOrg, name) {
-		id, err := store.Optional(tx.IdentityByDID(s.Namespace, m.Header.Author))
-		if err != nil {
-			return "", d, err
-		}
-		if id == nil || id.Org != m.Org {
-			return fmt.Sprintf("the author %s is no identity of the organisation that sent it", m.Header.Author), d, nil
-		}
-	}
 	if m.Header.Type != TypeDefinition {
 		return "", d, nil
 	}
+	tx, s := w.m.c.tx, w.m.c.s
 	owner := s.Definitions[m.Header.Tag]
 	if owner == nil {
 		return fmt.Sprintf("definitions of kind %q are unknown to this version", m.Header.Tag), d, nil
@@ -209,18 +195,14 @@ func (w *writer) apply(m *store.Message, at wire.Position) (reject string, d Def
 	if len(data[m.Seq]) != 1 {
 		return "a definition has exactly one data item", d, nil
 	}
-	d, err = owner(tx, Definition{Org: m.Org, OrgName: name, Message: m, Body: data[m.Seq][0].Value, Pinned: at, At: s.now()})
+	d, err = owner(tx, Definition{Org: m.Org, OrgName: w.authorName(m), Message: m, Body: data[m.Seq][0].Value, Pinned: at, At: s.now()})
 	return d.Reject, d, err
 }
 
 // authorName is the organisation's name in the batch header, which the batch's
 // checks have tied to the author's id on the ledger.
-func (w *writer) authorName(m *store.Message) (string, error) {
-	b := w.m.batches[wire.Entry{Author: m.Org, Root: *m.Root}]
-	if b.row.Own {
-		return w.m.c.s.Self.Name, nil
-	}
-	return b.row.AuthorName, nil
+func (w *writer) authorName(m *store.Message) string {
+	return w.m.batches[wire.Entry{Author: m.Org, Root: *m.Root}].row.AuthorName
 }
 
 // flushMessages writes the confirmed messages so far.

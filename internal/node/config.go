@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 	"go.yaml.in/yaml/v3"
@@ -40,7 +41,8 @@ type Config struct {
 	Ledger    LedgerConfig   `yaml:"ledger"`
 	Keys      KeysConfig     `yaml:"keys"`
 	Blobs     BlobsConfig    `yaml:"blobs"`
-	Database  string         `yaml:"database"`           // SQLite file; parley.db
+	Events    EventsConfig   `yaml:"events,omitempty"`   // what webhooks and message brokers may use
+	Database  string         `yaml:"database"`           // SQLite file, or postgres://user@host/database; parley.db
 	Founding  string         `yaml:"founding,omitempty"` // file with the network's first epoch and its secret, at the member that founded it
 	Log       LogConfig      `yaml:"log"`
 }
@@ -241,6 +243,7 @@ func (c *Config) Check() error {
 		}
 	}
 	c.checkLedger(bad)
+	c.Events.check(bad)
 	if c.Keys.PassphraseFile != "" && c.Keys.PassphraseEnv != "" {
 		bad("keys", "passphraseFile and passphraseEnv are both set; keep one")
 	}
@@ -298,6 +301,14 @@ func (c *Config) path(p string) string {
 		return p
 	}
 	return filepath.Join(c.Dir, p)
+}
+
+// database is where the node's database is, as package store wants it.
+func (c *Config) database() string {
+	if strings.Contains(c.Database, "://") {
+		return c.Database
+	}
+	return c.path(c.Database)
 }
 
 // OrgID is the organisation's id on the ledger.

@@ -166,6 +166,22 @@ func (n *NetworkFile) Join(c *Config) error {
 	return c.write()
 }
 
+// Invite describes the network of a member's folder to those who want to join
+// it. The member's own validator is the first that they are to connect to.
+func Invite(ctx context.Context, c *Config) (*NetworkFile, error) {
+	n := &NetworkFile{ChainID: c.Ledger.ChainID, Contract: c.Ledger.Contract, FromBlock: c.Ledger.FromBlock}
+	if c.Ledger.Bundled == nil {
+		return n, nil
+	}
+	self, err := MemberOf(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	n.Peers = append([]string{self.Validator.Peer}, c.Ledger.Bundled.Peers...)
+	n.Genesis, err = bundled.ReadGenesis(c.path(c.Ledger.Bundled.Dir))
+	return n, err
+}
+
 // Deploy puts the network contract of the founder's folder on the chain and
 // waits until it is final there. One that is there already is no error.
 func Deploy(ctx context.Context, c *Config) (evm.Deployed, error) {

@@ -41,6 +41,10 @@ type Parts struct {
 	// others are invited to it.
 	Founding *Founding
 
+	// Outbound is what the node's own deliveries of events may use; Source and
+	// Reply are set by New.
+	Outbound event.OutboundConfig
+
 	Log    *slog.Logger
 	Now    func() time.Time                    // time.Now if nil
 	NewID  func() wire.UUID                    // version 7 if nil
@@ -59,6 +63,7 @@ type Node struct {
 	Network       *identity.Network
 	Events        *event.Log
 	Subscriptions *event.Subscriptions
+	Deliveries    *event.Outbound
 
 	Parts
 	register registrar
@@ -86,6 +91,11 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 	n := &Node{Parts: p, Network: identity.NewNetwork(p.ChainID, p.Contract)}
 	n.Events = event.NewLog(p.DB, p.Namespace)
 	n.Subscriptions = event.NewSubscriptions(n.Events, p.Log)
+	n.Outbound.Source, n.Outbound.Reply = n.source(), n.reply
+	var err error
+	if n.Deliveries, err = event.NewOutbound(n.Subscriptions, n.Outbound); err != nil {
+		return nil, err
+	}
 	n.register.n, n.register.signal = n, make(message.Signal, 1)
 	definitions := message.Definitions{}
 	n.Messages = message.New(message.Config{
@@ -118,6 +128,9 @@ func (n *Node) applyClaim(tx *store.Tx, d message.Definition) (message.Defined, 
 	id, reject, err := n.Network.ApplyClaim(tx, n.Namespace, d.Org, d.OrgName, c, d.Message.Header.ID, d.Pinned, d.At)
 	if err != nil || reject != "" {
 		return message.Defined{Reject: reject}, err
+	}
+	if id == nil {
+		return message.Defined{}, nil // repeated for who joined later
 	}
 	return message.Defined{Event: "identity_confirmed", Ref: id.ID}, nil
 }
@@ -164,11 +177,13 @@ func (n *Node) Run(ctx context.Context) error {
 	workers.Add(2)
 	go func() { defer workers.Done(); n.follow(ctx) }()
 	go func() { defer workers.Done(); n.serve(ctx) }()
+	delivered := make(chan error, 1)
+	go func() { delivered <- n.Deliveries.Run(ctx) }()
 	<-ctx.Done()
 	workers.Wait()
 	n.Messages.WaitPulls()
 	n.senders.wait.Wait()
-	return errors.Join(n.Subscriptions.Close(context.WithoutCancel(ctx)))
+	return errors.Join(<-delivered, n.Subscriptions.Close(context.WithoutCancel(ctx)))
 }
 
 // Worker is one of the loops that carry messages on. Step does what is due; next

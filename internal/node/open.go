@@ -37,6 +37,7 @@ type Process struct {
 	ledger    *lateLedger
 	validator *validator // nil without the bundled ledger
 	sockets   *event.WebSockets
+	streams   *event.Streams
 	servers   []*server
 }
 
@@ -58,7 +59,7 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 		}
 	}()
 	// First, for its lock: two processes on one folder must not get further.
-	if p.db, err = store.Open(ctx, store.Options{Path: c.path(c.Database), Log: log}); err != nil {
+	if p.db, err = store.Open(ctx, store.Options{Path: c.database(), Log: log}); err != nil {
 		return p, err
 	}
 	ks, err := openKeys(c)
@@ -87,6 +88,10 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 	if err != nil {
 		return p, err
 	}
+	outbound, err := c.outbound()
+	if err != nil {
+		return p, err
+	}
 	p.Node, err = New(ctx, Parts{
 		Self: message.Self{
 			Org: c.OrgID(), Name: c.Org.Name, Salt: c.Org.Salt, Key: addresses[0], Node: c.Node.ID, NodeName: c.Node.Name,
@@ -94,7 +99,7 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 		Namespace: c.Namespace, ChainID: c.Ledger.ChainID, Contract: c.Ledger.Contract,
 		DB: p.db, Keys: ks, Ledger: p.ledger, Exchange: p.exchange, Blobs: blobs,
 		Profile:  ledger.NodeProfile{CertHash: certHash, SealKey: ks.SealKey(), Endpoints: c.Exchange.Advertise},
-		Founding: founding, Log: log,
+		Founding: founding, Outbound: outbound, Log: log,
 	})
 	if err != nil {
 		return p, err
@@ -180,10 +185,11 @@ func (p *Process) openLedger(ks *file.Keys) error {
 func (p *Process) listen(version string) error {
 	c := p.Config
 	p.sockets = event.NewWebSockets(event.WebSocketConfig{AllowedOrigins: c.API.AllowedOrigins, Logger: p.log}, p.Subscriptions)
+	p.streams = event.NewStreams(p.Subscriptions, event.StreamConfig{Source: p.source(), Logger: p.log})
 	surface := api.New(api.Deps{
 		Namespace: p.Namespace, Version: version,
 		DB: p.db, Messages: p.Messages, Network: p.Network, Log: p.Events, Subscriptions: p.Subscriptions,
-		WebSockets: p.sockets, Blobs: p.Blobs, Verify: p.verify, Connection: p.connection, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
+		WebSockets: p.sockets, Streams: p.streams, Deliveries: p.Deliveries, Blobs: p.Blobs, Verify: p.verify, Connection: p.connection, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
 		Security: api.Security{AllowedHosts: c.API.AllowedHosts, AllowedOrigins: c.API.AllowedOrigins},
 		Logger:   p.log,
 	})
@@ -267,6 +273,7 @@ func (p *Process) Run(ctx context.Context) error {
 func (p *Process) stopHTTP() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
+	p.streams.Close()
 	err := p.sockets.Close(ctx)
 	for _, s := range p.servers {
 		if e := s.http.Shutdown(ctx); e != nil {

@@ -102,10 +102,10 @@ func (net *Net) busy() (*Member, string) {
 
 func underWay(tx *store.Tx, records uint64, down map[wire.OrgID]bool) (string, error) {
 	for what, query := range map[string]string{
-		"messages without a verdict": `SELECT COUNT(*) FROM messages WHERE state IN ('ready', 'sent', 'pending')`,
-		"arrivals":                   `SELECT COUNT(*) FROM arrivals`,
-		"ledger calls":               `SELECT COUNT(*) FROM submissions WHERE state IN ('queued', 'signed')`,
-		"batches of ours":            `SELECT COUNT(*) FROM batches WHERE own AND state IN ('collecting', 'pinning')`,
+		"messages of ours": `SELECT COUNT(*) FROM messages WHERE state IN ('ready', 'sent')`,
+		"arrivals":         `SELECT COUNT(*) FROM arrivals`,
+		"ledger calls":     `SELECT COUNT(*) FROM submissions WHERE state IN ('queued', 'signed')`,
+		"batches of ours":  `SELECT COUNT(*) FROM batches WHERE own AND state IN ('collecting', 'pinning')`,
 	} {
 		var n int
 		if err := tx.QueryRow(query).Scan(&n); err != nil {
@@ -113,6 +113,31 @@ func underWay(tx *store.Tx, records uint64, down map[wire.OrgID]bool) (string, e
 		}
 		if n > 0 {
 			return fmt.Sprintf("%d %s", n, what), nil
+		}
+	}
+	whole := true
+	for _, d := range down {
+		whole = whole && !d
+	}
+	var open int
+	if err := tx.QueryRow(`SELECT COUNT(*) FROM pins WHERE state = 'open'`).Scan(&open); err != nil {
+		return "", err
+	}
+	if whole && open > 0 { // else who is down may have what they lack
+		return fmt.Sprintf("%d open pins", open), nil
+	}
+	pending, err := tx.Query(`SELECT DISTINCT org FROM messages WHERE state = 'pending'`)
+	if err != nil {
+		return "", err
+	}
+	defer pending.Close()
+	for pending.Next() {
+		var org wire.OrgID
+		if err := pending.Scan(&org); err != nil {
+			return "", err
+		}
+		if !down[org] { // whoever is down may have sent a batch, and not pinned it
+			return "messages of " + org.Short() + " without a verdict", nil
 		}
 	}
 	waiting, err := tx.OutboxByPeer()

@@ -156,7 +156,7 @@ func TestBlobOverABadLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := Network(t, 2)
 		a, b := net.Members[0], net.Members[1]
-		for range 5 {
+		for range 3 {
 			net.Exchange.FailNext(b.Name, a.Name, local.AnswerLost)
 			net.Exchange.FailNext(b.Name, a.Name, local.Lost)
 		}

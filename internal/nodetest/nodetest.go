@@ -9,11 +9,14 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/parley-node/parley/internal/blob/disk"
+	"github.com/parley-node/parley/internal/event"
+	"github.com/parley-node/parley/internal/exchange"
 	"github.com/parley-node/parley/internal/exchange/local"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/keys/file"
@@ -62,6 +65,9 @@ type Member struct {
 	founding *node.Founding
 	stop     context.CancelFunc
 	done     chan error
+	dead     atomic.Bool // from its death to its next start: what it acknowledges does not count
+	image    string      // what the disk held when it died
+	hook     atomic.Pointer[func(string) error]
 }
 
 // Options change how a network is made.
@@ -145,14 +151,17 @@ func (net *Net) member(name string) *Member {
 func (m *Member) Start() {
 	t := m.net.t
 	t.Helper()
+	m.dead.Store(false)
 	ctx, stop := context.WithCancel(context.Background())
 	db, err := store.Open(ctx, store.Options{Path: m.Path, Log: m.net.log})
 	must(t, err)
 	n, err := node.New(ctx, node.Parts{
-		Self: m.self, ChainID: chainID, Contract: contract, DB: db, Keys: m.keys, Ledger: m.Ledger,
+		Self: m.self, ChainID: chainID, Contract: contract, DB: db, Keys: m.keys, Ledger: tap{m.Ledger, m},
 		Exchange: m.net.Exchange.Connect(m.Name, m.cert), Blobs: m.blobs(), Founding: m.founding,
 		Profile: ledger.NodeProfile{CertHash: m.cert, SealKey: m.keys.SealKey(), Endpoints: []string{m.Name}},
-		Log:     m.net.log.With("org", m.Name),
+		// The receivers of tests listen on this machine.
+		Outbound: event.OutboundConfig{Allow: []string{"127.0.0.0/8", "::1"}},
+		Log:      m.net.log.With("org", m.Name),
 	})
 	must(t, err)
 	m.Node, m.stop, m.done = n, stop, make(chan error, 1)
@@ -233,9 +242,13 @@ func (m *Member) Until(what string, ask func(*store.Tx) (bool, error)) {
 // Broadcast sends a value to the network on some topics.
 func (m *Member) Broadcast(value string, topics ...string) *store.Message {
 	m.net.t.Helper()
-	msg, err := m.Messages.Broadcast(context.Background(), message.Input{Header: message.Header{Topics: topics}, Data: []message.DataInput{{Value: []byte(value)}}})
+	msg, err := m.Messages.Broadcast(context.Background(), input(value, topics...))
 	must(m.net.t, err)
 	return msg
+}
+
+func input(value string, topics ...string) message.Input {
+	return message.Input{Header: message.Header{Topics: topics}, Data: []message.DataInput{{Value: []byte(value)}}}
 }
 
 // Private sends a value to some members on some topics.
@@ -302,4 +315,19 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// peer is how others reach the member.
+func (m *Member) peer() exchange.Peer {
+	return exchange.Peer{Org: m.Org, CertHash: m.cert, Endpoints: []string{m.Name}}
+}
+
+// ID is the network's id, which is also the id of its audience.
+func (net *Net) ID() wire.Hash { return wire.NetworkID(chainID, contract) }
+
+// toGroup is a message for a group that is known by its id.
+func toGroup(value string, group wire.Hash, topics ...string) message.Input {
+	in := input(value, topics...)
+	in.Header.Group = store.Hex(group.String())
+	return in
 }

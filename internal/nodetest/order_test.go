@@ -187,10 +187,11 @@ func TestUnpinnedInOrder(t *testing.T) {
 // messages are confirmed, and new ones use the group that the ledger has first.
 func TestGroupMadeTwiceAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		net := New(t, Options{Members: 3, Block: time.Second})
-		net.Ready()
+		net := Network(t, 3)
 		a, b := net.Members[0], net.Members[1]
+		net.Exchange.Cut(a.Name, b.Name) // neither hears of the other's
 		one, two := a.Private(`1`, []*Member{b}, "t").Header.ID, b.Private(`2`, []*Member{a}, "t").Header.ID
+		net.Exchange.Heal(a.Name, b.Name)
 		for _, m := range []*Member{a, b} {
 			m.Confirmed(one)
 			m.Confirmed(two)

@@ -11,6 +11,7 @@ import (
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/wire"
 )
 
 // On a ledger that was idle for longer than receipts are valid, every receipt
@@ -67,6 +68,50 @@ func TestSuspendedMemberComesBack(t *testing.T) {
 		}
 		if slices.Contains(out.Order("news"), without.Header.ID) {
 			t.Fatal("the suspended member has a message of the epoch without it")
+		}
+	})
+}
+
+// A key is revoked while pins that it signed wait: the ledger refuses them. Their
+// messages go out under the new key, once, and the node signs with that one.
+func TestRevokedKeyIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// The others keep the payload of the batch that was given up, without a
+		// verdict, so the network does not come to rest.
+		net := New(t, Options{Members: 3, NoCheck: true})
+		net.Ready()
+		ctx := context.Background()
+		m := net.Members[0]
+		fresh, err := m.keys.NewSigningKey()
+		must(t, err)
+		_, err = m.Messages.Call(ctx, ledger.AddKeyCall{Key: fresh})
+		must(t, err)
+		m.Until("the new key is valid", func(*store.Tx) (bool, error) {
+			return slices.Contains(m.Network.ValidKeys(m.Org, identity.End), fresh), nil
+		})
+		waits := func(purpose string) func(*store.Tx) (bool, error) {
+			return func(tx *store.Tx) (bool, error) {
+				signed, err := tx.Submissions(store.SubmissionSigned)
+				return slices.ContainsFunc(signed, func(s store.Submission) bool { return s.Purpose == purpose }), err
+			}
+		}
+		net.Chain.Hold()
+		_, err = m.Messages.Call(ctx, ledger.RevokeKeyCall{Key: m.Key})
+		must(t, err)
+		m.Until("the revocation waits", waits("call"))
+		before := m.Broadcast(`"signed with the old key"`, "news")
+		m.Until("a pin waits behind it", waits("pin"))
+		net.Chain.Release()
+		after := m.Broadcast(`"signed with the new key"`, "news")
+		for _, o := range net.Members {
+			for _, id := range []wire.UUID{before.Header.ID, after.Header.ID} {
+				if msg := o.Confirmed(id); msg.Header.Key != fresh.String() {
+					t.Errorf("%s has message %s under the key %s, want %s", o.Name, id, msg.Header.Key, fresh)
+				}
+			}
+		}
+		if got := net.Members[1].Order("news"); len(got) != 2 {
+			t.Errorf("%d messages in the order, 2 were sent", len(got))
 		}
 	})
 }

@@ -3,7 +3,9 @@ package store_test
 import (
 	"fmt"
 	"net/url"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -52,6 +54,16 @@ func BenchmarkWriteAlone(b *testing.B) {
 	}
 }
 
+// BenchmarkReadOne is a look-up by key, with its transaction.
+func BenchmarkReadOne(b *testing.B) {
+	db := storetest.New(b)
+	m := newMessage(b, 1)
+	mustWrite(b, db, func(tx *store.Tx) error { return tx.InsertMessages([]*store.Message{m}) })
+	for b.Loop() {
+		mustRead(b, db, func(tx *store.Tx) error { _, err := tx.MessageByID(ns, m.Header.ID); return err })
+	}
+}
+
 // BenchmarkInsert500Messages is a batch of messages in one transaction.
 func BenchmarkInsert500Messages(b *testing.B) {
 	db := storetest.New(b)
@@ -77,9 +89,16 @@ func BenchmarkNew(b *testing.B) {
 }
 
 // BenchmarkList shows lists of a million messages and as many events, as the
-// console and clients ask for them, with and without the planner's statistics.
+// console and clients ask for them, with and without the planner's statistics;
+// and the plan of each. PARLEY_BENCH_ROWS sets another number.
 func BenchmarkList(b *testing.B) {
-	const rows = 1_000_000
+	rows := 1_000_000
+	if text := os.Getenv("PARLEY_BENCH_ROWS"); text != "" {
+		var err error
+		if rows, err = strconv.Atoi(text); err != nil {
+			b.Fatalf("PARLEY_BENCH_ROWS: %v", err)
+		}
+	}
 	db := storetest.New(b)
 	fill(b, db, rows)
 	for _, analysed := range []string{"fresh", "optimized"} {

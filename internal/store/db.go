@@ -26,6 +26,8 @@ type DB struct {
 	lock    *os.File // of a file; nil for a server, where the writer's connection holds the lock
 	pools   pools
 
+	readOnly bool // there is no writer
+
 	readers chan *conn // idle connections; nil stands for one yet to be opened
 	writes  chan *write
 	waiting atomic.Int64 // calls of Write that have not ended
@@ -44,7 +46,7 @@ var ErrClosed = errors.New("the database is closed")
 // refused with the process id of the first. A database that a newer version of
 // the program has written is refused as well.
 func Open(ctx context.Context, o Options) (*DB, error) {
-	db, err := open(o)
+	db, err := open(o, true)
 	if err != nil {
 		return nil, err
 	}
@@ -59,8 +61,35 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	return db, nil
 }
 
-// open makes the pools and takes the lock of a file.
-func open(o Options) (*DB, error) {
+// ErrReadOnly is returned by Write of a database that OpenToRead has opened.
+var ErrReadOnly = errors.New("the database was opened to be read only")
+
+// OpenToRead opens a database to be looked at, also while a node has it. It
+// creates and migrates nothing, so the program must be of the version that the
+// database has.
+func OpenToRead(ctx context.Context, o Options) (*DB, error) {
+	if !isPostgres(o.Path) {
+		if _, err := os.Stat(o.Path); err != nil {
+			return nil, fmt.Errorf("there is no database to read: %w", err)
+		}
+	}
+	db, err := open(o, false)
+	if err != nil {
+		return nil, err
+	}
+	db.readOnly = true
+	close(db.stopped) // there is no writer
+	for range cap(db.readers) {
+		db.readers <- nil
+	}
+	if err := db.Read(ctx, func(tx *Tx) error { return db.current(ctx, tx.conn) }); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// open makes the pools and, to write, takes the lock of a file.
+func open(o Options, toWrite bool) (*DB, error) {
 	if o.Path == "" {
 		return nil, errors.New("store: Options.Path is empty; name a file or a postgres:// URL")
 	}
@@ -86,13 +115,15 @@ func open(o Options) (*DB, error) {
 		db.pools, err = openPostgres(o.Path, o.Readers)
 		return db, err
 	}
-	if db.lock, err = acquireLock(o.Path); err != nil {
-		return nil, err
+	if toWrite {
+		if db.lock, err = acquireLock(o.Path); err != nil {
+			return nil, err
+		}
 	}
-	if db.pools, err = openSQLite(o.Path, o.Readers); err != nil {
+	if db.pools, err = openSQLite(o.Path, o.Readers); err != nil && toWrite {
 		return nil, errors.Join(err, db.lock.Close())
 	}
-	return db, nil
+	return db, err
 }
 
 // release undoes open.
@@ -146,48 +177,61 @@ func (db *DB) Close() error {
 // statement runs, and nothing later. f must not write, must not call Read or
 // Write, and must not keep tx.
 func (db *DB) Read(ctx context.Context, f func(tx *Tx) error) error {
-	var c *conn
+	c, err := db.takeReader(ctx)
+	if err != nil {
+		return db.explain(err)
+	}
+	tx := &Tx{ctx: ctx, conn: c}
+	defer func() { // also if f panics
+		tx.conn = nil
+		c.closeRows()
+		if db.dialect.remote {
+			go db.giveBack(ctx, c) // nobody needs to wait for the server's answer
+		} else {
+			db.giveBack(ctx, c)
+		}
+	}()
+	return db.explain(f(tx))
+}
+
+// takeReader waits for a connection to read with and begins a transaction on it.
+func (db *DB) takeReader(ctx context.Context) (c *conn, err error) {
 	select {
 	case <-db.closing:
-		return ErrClosed
+		return nil, ErrClosed
 	default:
 	}
 	select {
 	case c = <-db.readers:
 	case <-db.closing:
-		return ErrClosed
+		return nil, ErrClosed
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
-	keep := c
-	defer func() { db.readers <- keep }() // also if f panics
-	keep = nil
 	if c == nil {
-		var err error
 		if c, err = db.openConn(ctx, db.pools.read); err != nil {
-			return db.explain(fmt.Errorf("opening a reader of %s: %w", db.name, err))
+			db.readers <- nil
+			return nil, fmt.Errorf("opening a reader of %s: %w", db.name, err)
 		}
 	}
 	if err := c.exec(ctx, db.dialect.beginRead); err != nil {
-		return errors.Join(db.explain(err), c.discard())
+		err = errors.Join(err, c.discard())
+		db.readers <- nil
+		return nil, err
 	}
-	tx := &Tx{ctx: ctx, conn: c}
-	err := func() error {
-		defer func() {
-			tx.conn = nil
-			c.closeRows()
-			// A statement that was interrupted may have spoilt the connection.
-			if end := c.exec(context.WithoutCancel(ctx), "ROLLBACK"); end != nil {
-				if gone := c.discard(); gone != nil {
-					db.log.Warn("closing a reader failed", "path", db.name, "error", gone)
-				}
-				return
-			}
-			keep = c
-		}()
-		return f(tx)
-	}()
-	return db.explain(err)
+	return c, nil
+}
+
+// giveBack ends the transaction of a reader and makes it available again.
+func (db *DB) giveBack(ctx context.Context, c *conn) {
+	if err := c.exec(context.WithoutCancel(ctx), sqlRollback); err != nil {
+		// A statement that was interrupted may have spoilt the connection.
+		if gone := c.discard(); gone != nil {
+			db.log.Warn("closing a reader failed", "path", db.name, "error", gone)
+		}
+		c = nil
+	}
+	db.readers <- c
 }
 
 // Optimize refreshes the statistics that the planner chooses indexes by, where

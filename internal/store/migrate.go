@@ -93,7 +93,7 @@ func Migrate(ctx context.Context, o Options, version int) (err error) {
 	if version < 1 || version > len(list) {
 		return fmt.Errorf("there is no schema version %d: this program knows 1 to %d", version, len(list))
 	}
-	db, err := open(o)
+	db, err := open(o, true)
 	if err != nil {
 		return err
 	}
@@ -136,6 +136,22 @@ func (db *DB) apply(ctx context.Context, c *conn, list []migration, to int) erro
 		}
 		version = next
 		db.log.Info("database migrated", "path", db.name, "version", version)
+	}
+	return nil
+}
+
+// current is an error unless the database has the schema of this program.
+func (db *DB) current(ctx context.Context, c *conn) error {
+	list, err := migrations(migrationFiles)
+	if err != nil {
+		return err
+	}
+	version, err := db.schemaVersion(ctx, c)
+	if err != nil {
+		return fmt.Errorf("reading the schema version of %s: %w", db.name, err)
+	}
+	if version != len(list) {
+		return fmt.Errorf("database %s has schema version %d, this program reads version %d: use the program that the node runs", db.name, version, len(list))
 	}
 	return nil
 }

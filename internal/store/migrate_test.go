@@ -29,7 +29,7 @@ func TestMigrationFilesAreNumbered(t *testing.T) {
 // once and in one piece: a failing one leaves the version before it, and a mended
 // one continues from there. The way back ends at the version asked for.
 func CheckMigrations(t *testing.T, path string) {
-	db, err := open(Options{Path: path})
+	db, err := open(Options{Path: path}, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,7 @@ var postgresDialect = dialect{
 		// can spoil it.
 		"TEXT": `TEXT COLLATE "C"`,
 	},
+	remote:     true,
 	hasMeta:    `SELECT COUNT(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'meta'`,
 	beginWrite: "BEGIN",
 	beginRead:  "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",

@@ -18,6 +18,7 @@ import (
 type dialect struct {
 	tokens         map[string]string // in migrations
 	hasMeta        string            // counts tables named meta
+	remote         bool              // a statement is a round trip over a network
 	beginWrite     string
 	beginRead      string
 	optimizeAtOpen string // "" for nothing

@@ -54,7 +54,26 @@ func (tx *Tx) Exec(query string, args ...any) (int64, error) {
 	return r.RowsAffected()
 }
 
-// Query runs a statement that returns rows. Close them.
+// Send is Exec for a statement whose count nobody needs. To a server it travels
+// with the next statement, which then returns its error, or else the end of the
+// function does: return at once what either gives.
+func (tx *Tx) Send(query string, args ...any) error {
+	if tx.conn == nil {
+		return sql.ErrTxDone
+	}
+	if !tx.conn.remote {
+		_, err := tx.Exec(query, args...)
+		return err
+	}
+	err := tx.conn.onServer(func(c *pgConn) error { return c.later(query, args) })
+	if err != nil {
+		return tx.fail(err, query)
+	}
+	return nil
+}
+
+// Query runs a statement that returns rows. Close them. A server sends all of
+// them at once: use QueryLong where there is no bound.
 func (tx *Tx) Query(query string, args ...any) (*Rows, error) {
 	if tx.conn == nil {
 		return nil, sql.ErrTxDone
@@ -68,9 +87,42 @@ func (tx *Tx) Query(query string, args ...any) (*Rows, error) {
 		s.release()
 		return nil, tx.fail(err, query)
 	}
-	rows := &Rows{rows: r, stmt: s, conn: tx.conn}
-	tx.conn.open[rows] = struct{}{}
-	return rows, nil
+	return tx.opened(&Rows{rows: r, stmt: s, conn: tx.conn}), nil
+}
+
+// longFetch is how many rows of a long query a server sends at a time.
+const longFetch = 1000
+
+// QueryLong is Query for any number of rows, of which only some are in memory at
+// a time.
+func (tx *Tx) QueryLong(query string, args ...any) (*Rows, error) {
+	if tx.conn == nil {
+		return nil, sql.ErrTxDone
+	}
+	if !tx.conn.remote {
+		return tx.Query(query, args...)
+	}
+	r := &Rows{conn: tx.conn, tx: tx}
+	for n := 1; r.cursor == ""; n++ { // the first name that is free: few names are few texts
+		r.cursor = fmt.Sprintf("long%d", n)
+		for other := range tx.conn.open {
+			if other.cursor == r.cursor {
+				r.cursor = ""
+			}
+		}
+	}
+	if _, err := tx.Exec("DECLARE "+r.cursor+" NO SCROLL CURSOR FOR "+query, args...); err != nil {
+		return nil, err
+	}
+	if err := r.fetch(); err != nil {
+		return nil, err
+	}
+	return tx.opened(r), nil
+}
+
+func (tx *Tx) opened(r *Rows) *Rows {
+	tx.conn.open[r] = struct{}{}
+	return r
 }
 
 // QueryRow runs a statement that returns one row, or ErrNoRows when scanned.
@@ -82,13 +134,54 @@ func (tx *Tx) QueryRow(query string, args ...any) *Row {
 // Rows is the result of a query.
 type Rows struct {
 	rows *sql.Rows
-	stmt *stmt
+	stmt *stmt // nil with a cursor
 	conn *conn
+
+	cursor string // of a long query
+	tx     *Tx
+	read   int // of the rows fetched last
+	failed error
 }
 
-func (r *Rows) Next() bool           { return r.rows.Next() }
+// Next goes to the next row; false if there is none, or an error.
+func (r *Rows) Next() bool {
+	if r.failed != nil {
+		return false
+	}
+	if r.rows.Next() {
+		r.read++
+		return true
+	}
+	if r.cursor == "" || r.read < longFetch || r.rows.Err() != nil {
+		return false
+	}
+	if r.failed = r.fetch(); r.failed != nil {
+		return false
+	}
+	return r.Next()
+}
+
+// fetch gets the next rows of a cursor. The statement is not prepared: with each
+// query that a cursor's name is used for, it gives other columns.
+func (r *Rows) fetch() error {
+	text := fmt.Sprintf("FETCH %d FROM %s", longFetch, r.cursor)
+	rows, err := r.conn.sql.QueryContext(r.tx.ctx, text)
+	if err != nil {
+		return r.tx.fail(err, text)
+	}
+	r.rows, r.read = rows, 0
+	return nil
+}
+
 func (r *Rows) Scan(to ...any) error { return r.rows.Scan(to...) }
-func (r *Rows) Err() error           { return r.rows.Err() }
+
+// Err is the error that ended the rows, if one did.
+func (r *Rows) Err() error {
+	if r.failed != nil {
+		return r.failed
+	}
+	return r.rows.Err()
+}
 
 // Close ends the query. It may be called again.
 func (r *Rows) Close() error {
@@ -96,8 +189,15 @@ func (r *Rows) Close() error {
 		return nil
 	}
 	delete(r.conn.open, r)
-	defer r.stmt.release()
-	return r.rows.Close()
+	err := r.rows.Close()
+	if r.stmt != nil {
+		r.stmt.release()
+		return err
+	}
+	if r.tx.failed != nil { // the server has closed it
+		return err
+	}
+	return errors.Join(err, r.conn.exec(r.tx.ctx, "CLOSE "+r.cursor))
 }
 
 // Row is the result of QueryRow.
@@ -129,6 +229,8 @@ type conn struct {
 	marks func(query string) string // dialect.marks
 	stmts map[string]*stmt
 	open  map[*Rows]struct{}
+
+	remote bool // dialect.remote
 }
 
 // stmt is a prepared statement. It can run once at a time: a query whose rows
@@ -148,7 +250,7 @@ func (db *DB) openConn(ctx context.Context, pool *sql.DB) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{sql: c, marks: db.dialect.marks, stmts: map[string]*stmt{}, open: map[*Rows]struct{}{}}, nil
+	return &conn{sql: c, marks: db.dialect.marks, stmts: map[string]*stmt{}, open: map[*Rows]struct{}{}, remote: db.dialect.remote}, nil
 }
 
 func (c *conn) statement(ctx context.Context, query string) (*stmt, error) {
@@ -197,6 +299,30 @@ func (c *conn) exec(ctx context.Context, query string) error {
 	defer s.release()
 	_, err = s.sql.ExecContext(ctx)
 	return err
+}
+
+// flush sends what Send has put off.
+func (c *conn) flush(ctx context.Context) error {
+	if !c.remote {
+		return nil
+	}
+	return c.onServer(func(pg *pgConn) error {
+		if !pg.work() {
+			return nil
+		}
+		return pg.flush(ctx)
+	})
+}
+
+// onServer hands the driver's connection to f, for what only PostgreSQL has.
+func (c *conn) onServer(f func(*pgConn) error) error {
+	return c.sql.Raw(func(driverConn any) error {
+		pg, ok := driverConn.(*pgConn)
+		if !ok {
+			return errors.New("the database is not PostgreSQL")
+		}
+		return f(pg)
+	})
 }
 
 // closeRows closes what a function forgot to close: open rows would keep the

@@ -41,6 +41,9 @@ func (db *DB) Write(ctx context.Context, f func(tx *Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if db.readOnly {
+		return ErrReadOnly
+	}
 	db.waiting.Add(1)
 	defer db.waiting.Add(-1)
 	w := &write{ctx: ctx, f: f, result: make(chan error, 1)}
@@ -206,6 +209,9 @@ func (w *writer) apply(one *write) error {
 	}
 	tx.conn = nil
 	w.conn.closeRows()
+	if err == nil {
+		err = w.conn.flush(ctx)
+	}
 	if err != nil {
 		if undo := w.conn.exec(ctx, sqlUndo); undo != nil {
 			return fmt.Errorf("%w: %w", errUndone, err)

@@ -187,6 +187,68 @@ func TestNestedQueryOfTheSameText(t *testing.T) {
 	}
 }
 
+// Long results come complete and in order, also one within another, and next to
+// one that was left midway.
+func TestQueryLong(t *testing.T) {
+	db := storetest.New(t)
+	const n = 2*1000 + 7 // more than two fetches
+	mustWrite(t, db, func(tx *store.Tx) error {
+		for i := range n {
+			if err := put(tx, fmt.Sprintf("n%04d", i), ""); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	const query = `SELECT name FROM meta WHERE name LIKE $1 ORDER BY name`
+	each := func(tx *store.Tx, like string, f func(i int, name string) error) (i int, err error) {
+		rows, err := tx.QueryLong(query, like)
+		if err != nil {
+			return 0, err
+		}
+		defer rows.Close()
+		for ; rows.Next(); i++ {
+			var name string
+			if err := rows.Scan(&name); err != nil {
+				return i, err
+			}
+			if err := f(i, name); err != nil {
+				return i, err
+			}
+		}
+		return i, rows.Err()
+	}
+	mustRead(t, db, func(tx *store.Tx) error {
+		midway := errors.New("midway")
+		if _, err := each(tx, "n%", func(int, string) error { return midway }); err != midway {
+			t.Errorf("left midway: %v", err)
+		}
+		inner := 0
+		total, err := each(tx, "n%", func(i int, name string) error {
+			if name != fmt.Sprintf("n%04d", i) {
+				t.Errorf("row %d is %s", i, name)
+			}
+			if i%500 != 0 {
+				return nil
+			}
+			got, err := each(tx, name[:3]+"%", func(int, string) error { return nil })
+			inner += got
+			return err
+		})
+		if total != n || inner != 4*100+7 {
+			t.Errorf("%d rows and %d within, want %d and %d", total, inner, n, 4*100+7)
+		}
+		return err
+	})
+	err := db.Read(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.QueryLong(`SELECT nosuch FROM meta`)
+		return err
+	})
+	if err == nil || !strings.Contains(err.Error(), "nosuch") {
+		t.Errorf("a wrong query: %v", err)
+	}
+}
+
 // Rows that a function forgets to close must not block the commit.
 func TestForgottenRows(t *testing.T) {
 	db := storetest.New(t)

@@ -62,6 +62,15 @@ func Open(dir string, o Options) (*Store, error) {
 	return s, nil
 }
 
+// OpenToRead uses a folder beside the process that owns it: it creates and
+// removes nothing. Only Store.Open may be called.
+func OpenToRead(dir string) (*Store, error) {
+	if _, err := os.Stat(filepath.Join(dir, "objects")); err != nil {
+		return nil, fmt.Errorf("there is no blob folder to read: %w", err)
+	}
+	return &Store{dir: dir, partials: map[wire.Hash]bool{}}, nil
+}
+
 func (s *Store) incoming() string { return filepath.Join(s.dir, "incoming") }
 
 func (s *Store) object(h wire.Hash) string {

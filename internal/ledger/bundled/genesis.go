@@ -283,6 +283,16 @@ func WriteGenesis(dir string, genesis []byte) error {
 	return os.WriteFile(path, genesis, 0o600)
 }
 
+// ReadGenesis gives the genesis file of the chain that a validator's folder
+// belongs to, for others to join it.
+func ReadGenesis(dir string) ([]byte, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, genesisFile))
+	if err != nil {
+		return nil, fmt.Errorf("read the genesis of the ledger: %w", err)
+	}
+	return raw, nil
+}
+
 // parseGenesis reads a genesis file made by Genesis.
 func parseGenesis(raw []byte) (*cmttypes.GenesisDoc, appState, error) {
 	var state appState

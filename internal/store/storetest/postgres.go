@@ -17,21 +17,13 @@ import (
 // serverURL is the environment variable with the URL of a PostgreSQL server.
 const serverURL = "PARLEY_TEST_POSTGRES"
 
-// newPostgres creates a database for one test and drops it afterwards. Nothing
-// of it is shared with other tests, so that each may have its own synctest
-// bubble.
-func newPostgres(t testing.TB, migrated bool) string {
+// newPostgres creates a database for one test, a copy of another one that nobody
+// is connected to, and drops it afterwards. Nothing of it is shared with other
+// tests, so that each may have its own synctest bubble.
+func newPostgres(t testing.TB, from string) string {
 	t.Helper()
 	name := "parley_test_" + strings.ToLower(rand.Text()[:16])
-	create := `CREATE DATABASE ` + name + ` TEMPLATE template0 ENCODING 'UTF8'`
-	if migrated {
-		from, err := templateDatabase()
-		if err != nil {
-			t.Fatalf("making the template database: %v", err)
-		}
-		create = `CREATE DATABASE ` + name + ` TEMPLATE ` + from
-	}
-	if err := onServer(create); err != nil {
+	if err := onServer(`CREATE DATABASE ` + name + ` ENCODING 'UTF8' TEMPLATE ` + from); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -40,6 +32,15 @@ func newPostgres(t testing.TB, migrated bool) string {
 		}
 	})
 	return databaseURL(name)
+}
+
+// databaseName is the database that a URL names.
+func databaseName(path string) string {
+	u, err := url.Parse(path)
+	if err != nil {
+		return path // the server tells that there is none
+	}
+	return strings.TrimPrefix(u.Path, "/")
 }
 
 // onServer runs statements on the server's own database.

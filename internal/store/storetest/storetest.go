@@ -48,7 +48,11 @@ func New(t testing.TB) *store.DB {
 func Path(t testing.TB) string {
 	t.Helper()
 	if Postgres() {
-		return newPostgres(t, true)
+		name, err := templateDatabase()
+		if err != nil {
+			t.Fatalf("making the template database: %v", err)
+		}
+		return newPostgres(t, name)
 	}
 	return File(t)
 }
@@ -58,7 +62,7 @@ func Path(t testing.TB) string {
 func EmptyPath(t testing.TB) string {
 	t.Helper()
 	if Postgres() {
-		return newPostgres(t, false)
+		return newPostgres(t, "template0")
 	}
 	return filepath.Join(t.TempDir(), "parley.db")
 }
@@ -70,6 +74,25 @@ func File(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return write(t, file)
+}
+
+// Copy returns the path of a copy of a database that nobody has open.
+func Copy(t testing.TB, path string) string {
+	t.Helper()
+	if Postgres() {
+		return newPostgres(t, databaseName(path))
+	}
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return write(t, file)
+}
+
+// write puts a database file into the test's own folder.
+func write(t testing.TB, file []byte) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "parley.db")
 	if err := os.WriteFile(path, file, 0o600); err != nil {
 		t.Fatal(err)
