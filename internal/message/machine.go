@@ -241,7 +241,7 @@ func (m *machine) activate(p *store.Pin, d wire.EpochDefinition) error {
 	if err := tx.PutEpoch(&store.Epoch{Audience: m.ID(), Epoch: d.Epoch, Hash: hash, Definition: d, Activated: &number}); err != nil {
 		return err
 	}
-	if err := tx.ForgetUnpinned(m.ID(), d.Epoch); err != nil {
+	if err := m.endEpoch(d.Epoch); err != nil {
 		return err
 	}
 	out.wakeEpoch, out.wakeBatch, out.wakePull = true, true, true
@@ -260,6 +260,28 @@ func (m *machine) activate(p *store.Pin, d wire.EpochDefinition) error {
 	keys := e.Secret.Keys()
 	m.keys = &keys
 	m.expect(change)
+	return nil
+}
+
+// endEpoch gives up what was sealed before an epoch and is not pinned: from now
+// on its pin would be void. The authors, we among them, put the messages into
+// other batches.
+func (m *machine) endEpoch(next uint64) error {
+	tx, s := m.c.tx, m.c.s
+	if err := tx.ForgetUnpinned(m.ID(), next); err != nil {
+		return err
+	}
+	own, err := tx.OwnBatches(store.BatchCollecting) // no pin of these is on its way
+	if err != nil {
+		return err
+	}
+	for i := range own {
+		if b := &own[i]; b.Audience == m.ID() && b.Epoch < next {
+			if err := s.dropBatch(tx, b.Root); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
