@@ -40,7 +40,7 @@ func TestSignature(t *testing.T) {
 		// ECDSA. It must not be a second signature here.
 		high := sig
 		s := new(big.Int).SetBytes(sig[32:64])
-		s.Sub(secp256k1.S256().N, s).FillBytes(high[32:64])
+		s.Sub(secp256k1.Params().N, s).FillBytes(high[32:64])
 		high[64] ^= 1
 		if _, err := RecoverAddress(digest, high); err == nil {
 			t.Error("a high s is accepted")

@@ -27,7 +27,7 @@ func ask(t *testing.T, h http.Handler, method, target, kind, body string) {
 	t.Helper()
 	u, err := url.ParseRequestURI(target)
 	if err != nil {
-		t.Skip() // no server gets this far
+		return // no server gets this far
 	}
 	r := httptest.NewRequest(method, "/", strings.NewReader(body))
 	r.URL, r.RequestURI, r.Host = u, target, "localhost"

@@ -200,6 +200,9 @@ func (j *judge) claim(r *replay, p *pending, m *judged, org wire.OrgID, orgName 
 	if json.Unmarshal(m.body, c) != nil {
 		return "identity claim"
 	}
+	if have := j.defs.identities[c.DID]; have != nil && have.ID == c.ID && have.org == org && nameRule.MatchString(c.Name) {
+		return "" // repeated for who joined later
+	}
 	prefix := map[string]string{"org": "did:firefly:org/", "node": "did:firefly:node/"}[c.Type]
 	if prefix == "" {
 		prefix = "did:firefly:"

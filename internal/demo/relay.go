@@ -44,8 +44,6 @@ func newRelay(l net.Listener, target string) *relay {
 	return r
 }
 
-func (r *relay) address() string { return r.listener.Addr().String() }
-
 func (r *relay) accept() {
 	for {
 		in, err := r.listener.Accept()

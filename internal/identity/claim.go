@@ -85,7 +85,8 @@ func OrgName(did string) (string, bool) { return strings.CutPrefix(did, "did:fir
 // ApplyClaim judges a claim by the organisation org (whose batch named it orgName)
 // and stores it if it is valid. A non-empty reject says why it is not. It asks
 // the ledger about the position of the claim's pin, never about now: members that
-// read it later must find the same.
+// read it later must find the same. A claim that is stored already is valid and
+// changes nothing (stored is nil): members repeat theirs for who joins later.
 func (n *Network) ApplyClaim(tx *store.Tx, namespace string, org wire.OrgID, orgName string, c Claim, message wire.UUID, pinned wire.Position, at store.Time) (stored *store.Identity, reject string, err error) {
 	if CheckName("name", c.Name) != nil {
 		return nil, fmt.Sprintf("identity name %q is not allowed", c.Name), nil
@@ -95,6 +96,11 @@ func (n *Network) ApplyClaim(tx *store.Tx, namespace string, org wire.OrgID, org
 	}
 	if c.ID == (wire.UUID{}) {
 		return nil, "the identity has no id", nil
+	}
+	if have, err := store.Optional(tx.IdentityByID(namespace, c.ID)); err != nil {
+		return nil, "", err
+	} else if have != nil && have.DID == c.DID && have.Org == org {
+		return nil, "", nil
 	}
 	var parent *store.Identity
 	switch c.Type {

@@ -10,7 +10,9 @@
 //	pin.go         enough receipts: the batch is pinned on the ledger
 //	submission.go  ledger transactions: signed, stored, sent, resent
 //	record.go      the ledger's records come back in their final order (T3b)
-//	confirm.go     order decides; messages are confirmed or rejected (T4)
+//	confirm.go     order decides (T4): pins and arrivals in, verdicts out
+//	machine.go     the order of one audience and its rows; lookup.go what it asks
+//	verdict.go     messages are confirmed or rejected, events are written
 //
 // What keeps it going when something is missing:
 //

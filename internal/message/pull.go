@@ -47,7 +47,7 @@ func (p *pulls) nobody(e wire.Entry) bool {
 	return t != nil && t.nobody
 }
 
-// begin says whether to ask for something now; who does ends it with tried.
+// begin says whether to ask for something now; who does ends that with tried.
 func (p *pulls) begin(e wire.Entry, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,53 +75,75 @@ func (p *pulls) tried(e wire.Entry, now time.Time, nobody bool) {
 }
 
 // keep forgets what is not missing any more.
-func (p *pulls) keep(missing map[wire.Entry]bool) {
+func (p *pulls) keep(missing []Pull) {
+	still := make(map[wire.Entry]bool, len(missing))
+	for _, m := range missing {
+		still[m.id] = true
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for e, t := range p.tries {
-		if !missing[e] && !t.running {
+		if !still[e] && !t.running {
 			delete(p.tries, e)
 		}
 	}
 }
 
-// PullStep starts to fetch what open entries lack from whoever holds it: payloads
-// and certificates of pinned batches, and secrets of epochs that are current.
+// PullStep starts to fetch what is missing and due, several things at once, and
+// returns.
 func (s *Service) PullStep(ctx context.Context) (more bool, err error) {
-	now := s.Now()
-	missing := map[wire.Entry]bool{}
-	pull := func(e wire.Entry, fetch func() (nobody bool, err error)) {
-		missing[e] = true
-		if !s.pulls.begin(e, now) {
-			return
+	missing, err := s.Missing(ctx)
+	for _, p := range missing {
+		if p.Begin() {
+			s.pulls.ended.Go(func() { p.Fetch(ctx) })
 		}
-		s.pulls.ended.Go(func() {
-			nobody, err := fetch()
-			s.pulls.tried(e, s.Now(), nobody)
-			if err != nil && ctx.Err() == nil {
-				s.Log.Error("a pull failed; it is tried again", "root", e.Root.Short(), "err", err)
-			}
-			s.Wake.Pull.Set()
-			if nobody {
-				s.Wake.Confirm.Set() // it may be time to vote
-			}
-		})
 	}
+	return false, err
+}
+
+// Pull is one missing thing: the payload or certificate of an open entry, or the
+// secret of an epoch that is current.
+type Pull struct {
+	s     *Service
+	id    wire.Entry // of an epoch: its proposer and hash
+	fetch func(context.Context) (nobody bool, err error)
+}
+
+// Missing lists what is missing, whether its time to be asked for has come or
+// not.
+func (s *Service) Missing(ctx context.Context) (list []Pull, err error) {
 	var secrets []store.Epoch
 	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) { secrets, err = tx.EpochsWithoutSecret(); return err })
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	for i := range secrets {
 		if e := &secrets[i]; e.Definition.Has(s.Self.Org) {
-			pull(wire.Entry{Author: e.Definition.Proposer, Root: e.Hash}, func() (bool, error) { return false, s.pullSecret(ctx, e) })
+			list = append(list, Pull{s, wire.Entry{Author: e.Definition.Proposer, Root: e.Hash}, func(ctx context.Context) (bool, error) { return false, s.pullSecret(ctx, e) }})
 		}
 	}
-	for _, l := range s.confirm.lacking(now.Add(-pullAfter)) {
-		pull(wire.Entry{Author: l.entry.Author, Root: l.entry.Root}, func() (bool, error) { return s.pullEntry(ctx, l) })
+	for _, l := range s.confirm.lacking(s.Now().Add(-pullAfter)) {
+		list = append(list, Pull{s, wire.Entry{Author: l.entry.Author, Root: l.entry.Root}, func(ctx context.Context) (bool, error) { return s.pullEntry(ctx, l) }})
 	}
-	s.pulls.keep(missing)
-	return false, nil
+	s.pulls.keep(list)
+	return list, nil
+}
+
+// Begin says whether to fetch it now; who does calls Fetch.
+func (p Pull) Begin() bool { return p.s.pulls.begin(p.id, p.s.Now()) }
+
+// Fetch asks for it and notes what came of that.
+func (p Pull) Fetch(ctx context.Context) {
+	s := p.s
+	nobody, err := p.fetch(ctx)
+	s.pulls.tried(p.id, s.Now(), nobody)
+	if err != nil && ctx.Err() == nil {
+		s.Log.Error("a pull failed; it is tried again", "root", p.id.Root.Short(), "err", err)
+	}
+	s.Wake.Pull.Set()
+	if nobody {
+		s.Wake.Confirm.Set() // it may be time to vote
+	}
 }
 
 // WaitPulls returns when nothing is being pulled any more.

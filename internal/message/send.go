@@ -226,6 +226,10 @@ func (s *Service) parcelBody(ctx context.Context, p store.Parcel) (body []byte, 
 			if err != nil || e == nil || e.Secret == nil {
 				return err
 			}
+			current, err := tx.CurrentEpoch(e.Audience)
+			if err != nil || current != nil && current.Epoch >= e.Epoch && e.Activated == nil && e.Epoch > 1 {
+				return err // another definition became this epoch
+			}
 			node := s.Network.Node(p.Peer)
 			if node == nil {
 				return errors.New("its node is not registered on the ledger yet")

@@ -129,6 +129,9 @@ func (n *Node) applyClaim(tx *store.Tx, d message.Definition) (message.Defined, 
 	if err != nil || reject != "" {
 		return message.Defined{Reject: reject}, err
 	}
+	if id == nil {
+		return message.Defined{}, nil // repeated for who joined later
+	}
 	return message.Defined{Event: "identity_confirmed", Ref: id.ID}, nil
 }
 

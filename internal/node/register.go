@@ -38,7 +38,8 @@ func (r *registrar) Step(ctx context.Context) (more bool, err error) {
 		return false, n.Messages.RegisterNode(ctx, n.Profile)
 	}
 	var org, node *store.Identity
-	var pending int
+	var sent, waiting int
+	var claimed, current uint64 // epochs of the network
 	err = n.DB.Read(ctx, func(tx *store.Tx) (err error) {
 		if org, err = identity.OrgIdentity(tx, n.Namespace, n.Self.Org); err != nil {
 			return err
@@ -46,8 +47,12 @@ func (r *registrar) Step(ctx context.Context) (more bool, err error) {
 		if node, err = identity.NodeIdentity(tx, n.Namespace, n.Self.Org); err != nil {
 			return err
 		}
-		if org == nil || node == nil {
-			pending, err = tx.OwnDefinitions(n.Self.Org, identity.TagClaim)
+		if sent, waiting, claimed, err = tx.OwnDefinitions(n.Self.Org, identity.TagClaim); err != nil {
+			return err
+		}
+		e, err := tx.CurrentEpoch(n.Network.ID)
+		if e != nil {
+			current = e.Epoch
 		}
 		return err
 	})
@@ -56,10 +61,15 @@ func (r *registrar) Step(ctx context.Context) (more bool, err error) {
 	}
 	r.done.Store(node != nil)
 	switch {
-	case org == nil && pending == 0:
+	case org == nil && sent == 0:
 		_, err = n.ClaimOrg(ctx)
-	case org != nil && node == nil && pending == 1:
+	case org != nil && node == nil && sent == 1:
 		_, err = n.ClaimNode(ctx)
+	case node != nil && waiting == 0 && claimed < current:
+		// A member that joined with this epoch cannot read the older ones.
+		if _, err = n.ClaimOrg(ctx); err == nil {
+			_, err = n.ClaimNode(ctx)
+		}
 	}
 	return false, err
 }

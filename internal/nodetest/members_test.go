@@ -197,7 +197,13 @@ func TestLateJoiner(t *testing.T) {
 				return id != nil, err
 			})
 		}
-		id := old[0].Private(`4`, []*Member{joiner}, "p").Header.ID
+		for _, m := range old {
+			joiner.Until("it knows "+m.Name+" by name", func(tx *store.Tx) (bool, error) {
+				id, err := identity.NodeIdentity(tx, joiner.Namespace, m.Org)
+				return id != nil, err
+			})
+		}
+		id := joiner.Private(`4`, []*Member{old[0]}, "p").Header.ID
 		net.agree("p", []wire.UUID{id}, joiner, old[0])
 		joiner.Kill()
 		joiner.Start()

@@ -144,10 +144,27 @@ func (m *member) read(f func(tx *store.Tx) error) {
 	w.must(db.Close())
 }
 
-// step calls one step of a worker.
+// step calls one step of a worker. What the pull worker does side by side
+// happens in a row here.
 func (m *member) step(worker node.Worker) {
+	if worker.Name == "pull" {
+		m.pull()
+		return
+	}
 	if _, err := worker.Step(m.proc.ctx); err != nil {
 		m.w.tell(m.name, "%s fails: %v", worker.Name, err)
+	}
+}
+
+func (m *member) pull() {
+	missing, err := m.proc.node.Messages.Missing(m.proc.ctx)
+	if err != nil {
+		m.w.tell(m.name, "cannot tell what is missing: %v", err)
+	}
+	for _, p := range missing {
+		if p.Begin() {
+			p.Fetch(m.proc.ctx)
+		}
 	}
 }
 

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/parley-node/parley/internal/node"
 )
 
 // profile is what one seed is about. Not every seed has every fault: some bugs
@@ -18,7 +16,6 @@ type profile struct {
 	lost, answerLost     int // of 1000 requests
 	lateness             int // of 1000 requests: arrives later, the sender learns nothing
 	doubled              int // of 1000 requests: arrives, and once more later
-	pace                 int // steps of workers and messages for each other event
 	on                   map[string]bool
 }
 
@@ -319,9 +316,3 @@ func (w *world) crash() bool {
 
 func (w *world) diskFails() bool { return w.arm(hiccup) }
 func (w *world) diskSlow() bool  { return w.arm(slow) }
-
-// worker finds a member's worker by name.
-func (p *process) worker(name string) node.Worker {
-	i := slices.IndexFunc(p.workers, func(x node.Worker) bool { return x.Name == name })
-	return p.workers[i]
-}

@@ -41,7 +41,7 @@ type Window struct {
 
 // InsertAudience is a no-op for one that is known.
 func (tx *Tx) InsertAudience(a *Audience) error {
-	_, err := tx.Exec(`INSERT INTO audiences (id, kind, name, lookup, created, begun) VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT (id) DO NOTHING`,
+	err := tx.Send(`INSERT INTO audiences (id, kind, name, lookup, created, begun) VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT (id) DO NOTHING`,
 		a.ID, a.Kind, a.Name, a.Lookup, int64(a.Created), a.Begun)
 	return err
 }
@@ -71,7 +71,7 @@ func (tx *Tx) AudienceByLookup(lookup string) (*Audience, error) {
 
 // BeginAudience records the pin that brought a group into being.
 func (tx *Tx) BeginAudience(id wire.Hash, pin uint64) error {
-	_, err := tx.Exec(`UPDATE audiences SET begun = $1 WHERE id = $2 AND begun IS NULL`, int64(pin), id)
+	err := tx.Send(`UPDATE audiences SET begun = $1 WHERE id = $2 AND begun IS NULL`, int64(pin), id)
 	return err
 }
 
@@ -87,7 +87,7 @@ func (tx *Tx) PutEpoch(e *Epoch) error {
 			return err
 		}
 	}
-	_, err = tx.Exec(`INSERT INTO epochs (audience, epoch, hash, definition, secret, activated) VALUES ($1,$2,$3,$4,$5,$6)
+	err = tx.Send(`INSERT INTO epochs (audience, epoch, hash, definition, secret, activated) VALUES ($1,$2,$3,$4,$5,$6)
 		ON CONFLICT (audience, epoch, hash) DO UPDATE SET
 			secret = COALESCE(epochs.secret, excluded.secret), activated = COALESCE(epochs.activated, excluded.activated)`,
 		e.Audience, int64(e.Epoch), e.Hash, def, secret, e.Activated)
@@ -135,7 +135,7 @@ func (tx *Tx) CurrentEpoch(audience wire.Hash) (*Epoch, error) {
 
 // PutWindow stores how far a key's pins have gone.
 func (tx *Tx) PutWindow(audience wire.Hash, w Window) error {
-	_, err := tx.Exec(`INSERT INTO windows (audience, epoch, signer, high, used) VALUES ($1,$2,$3,$4,$5)
+	err := tx.Send(`INSERT INTO windows (audience, epoch, signer, high, used) VALUES ($1,$2,$3,$4,$5)
 		ON CONFLICT (audience, epoch, signer) DO UPDATE SET high = excluded.high, used = excluded.used`,
 		audience, int64(w.Epoch), w.Key, int64(w.High), int64(w.Used))
 	return err
@@ -164,7 +164,7 @@ func (tx *Tx) NextNumber(audience wire.Hash, epoch uint64, key wire.Address) (ui
 
 // TakeNumber uses up a pin number of one of our keys, and all below it.
 func (tx *Tx) TakeNumber(audience wire.Hash, epoch uint64, key wire.Address, n uint64) error {
-	_, err := tx.Exec(`INSERT INTO counters (audience, epoch, signer, next) VALUES ($1,$2,$3,$4)
+	err := tx.Send(`INSERT INTO counters (audience, epoch, signer, next) VALUES ($1,$2,$3,$4)
 		ON CONFLICT (audience, epoch, signer) DO UPDATE SET
 		next = CASE WHEN excluded.next > counters.next THEN excluded.next ELSE counters.next END`, audience, int64(epoch), key, int64(n)+1)
 	return err

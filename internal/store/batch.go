@@ -89,7 +89,7 @@ func (tx *Tx) ForgetUnpinned(audience wire.Hash, before uint64) error {
 		`DELETE FROM messages WHERE seq IN (` + messages + `)`,
 		`DELETE FROM batches WHERE seq IN (` + ended + `)`,
 	} {
-		if _, err := tx.Exec(remove, audience, int64(before)); err != nil {
+		if err := tx.Send(remove, audience, int64(before)); err != nil {
 			return err
 		}
 	}
@@ -125,7 +125,7 @@ func (tx *Tx) BlobsOfBatch(org wire.OrgID, root wire.Hash) ([]Hex, error) {
 // EnterBatch ties messages to the batch that they went into, in its order.
 func (tx *Tx) EnterBatch(seqs []int64, b *BatchRow, state string) error {
 	for i, seq := range seqs {
-		if _, err := tx.Exec(`UPDATE messages SET state = $1, batch = $2, tx_id = $3, org = $4, root = $5, idx = $6 WHERE seq = $7`,
+		if err := tx.Send(`UPDATE messages SET state = $1, batch = $2, tx_id = $3, org = $4, root = $5, idx = $6 WHERE seq = $7`,
 			state, b.ID, b.Tx.ID, b.Org, b.Root, i, seq); err != nil {
 			return err
 		}
@@ -136,19 +136,19 @@ func (tx *Tx) EnterBatch(seqs []int64, b *BatchRow, state string) error {
 // LeaveBatch takes the undecided messages out of a batch whose pin can no
 // longer count, so that they go into another.
 func (tx *Tx) LeaveBatch(org wire.OrgID, root wire.Hash) error {
-	_, err := tx.Exec(`UPDATE messages SET state = 'ready', batch = NULL, tx_id = NULL, root = NULL, idx = NULL WHERE root = $1 AND org = $2 AND state = 'sent'`, root, org)
+	err := tx.Send(`UPDATE messages SET state = 'ready', batch = NULL, tx_id = NULL, root = NULL, idx = NULL WHERE root = $1 AND org = $2 AND state = 'sent'`, root, org)
 	return err
 }
 
 // SetBatchState moves a batch on.
 func (tx *Tx) SetBatchState(org wire.OrgID, root wire.Hash, state string, at Time) error {
-	_, err := tx.Exec(`UPDATE batches SET state = $1, since = $2 WHERE root = $3 AND org = $4`, state, int64(at), root, org)
+	err := tx.Send(`UPDATE batches SET state = $1, since = $2 WHERE root = $3 AND org = $4`, state, int64(at), root, org)
 	return err
 }
 
 // FinishBatch marks a batch as decided at a time.
 func (tx *Tx) FinishBatch(org wire.OrgID, root wire.Hash, at Time) error {
-	_, err := tx.Exec(`UPDATE batches SET state = 'done', since = $1, confirmed = $1 WHERE root = $2 AND org = $3`, int64(at), root, org)
+	err := tx.Send(`UPDATE batches SET state = 'done', since = $1, confirmed = $1 WHERE root = $2 AND org = $3`, int64(at), root, org)
 	return err
 }
 
@@ -193,7 +193,7 @@ func (tx *Tx) Vote(self wire.OrgID, audience wire.Hash, author wire.OrgID, root 
 			return false, nil
 		}
 	}
-	_, err = tx.Exec(`INSERT INTO votes (root, author, audience, at) VALUES ($1,$2,$3,$4) ON CONFLICT (root, author, audience) DO NOTHING`, root, author, audience, int64(at))
+	err = tx.Send(`INSERT INTO votes (root, author, audience, at) VALUES ($1,$2,$3,$4) ON CONFLICT (root, author, audience) DO NOTHING`, root, author, audience, int64(at))
 	return err == nil, err
 }
 
@@ -206,7 +206,7 @@ func (tx *Tx) Voted(audience wire.Hash, author wire.OrgID, root wire.Hash) (bool
 
 // SetBatchReceipt replaces our own receipt for a batch.
 func (tx *Tx) SetBatchReceipt(org wire.OrgID, root wire.Hash, receipt []byte) error {
-	_, err := tx.Exec(`UPDATE batches SET receipt = $1 WHERE root = $2 AND org = $3`, receipt, root, org)
+	err := tx.Send(`UPDATE batches SET receipt = $1 WHERE root = $2 AND org = $3`, receipt, root, org)
 	return err
 }
 
@@ -228,7 +228,7 @@ const (
 // Arrived notes an arrival for the confirm loop, in the transaction that
 // stores the thing itself.
 func (tx *Tx) Arrived(what string, org wire.OrgID, root wire.Hash) error {
-	_, err := tx.Exec(`INSERT INTO arrivals (what, root, org) VALUES ($1,$2,$3)`, what, root, org)
+	err := tx.Send(`INSERT INTO arrivals (what, root, org) VALUES ($1,$2,$3)`, what, root, org)
 	return err
 }
 
@@ -240,13 +240,16 @@ func (tx *Tx) Arrivals(limit int) ([]Arrival, error) {
 
 // DropArrivals forgets those up to a sequence.
 func (tx *Tx) DropArrivals(through int64) error {
-	_, err := tx.Exec(`DELETE FROM arrivals WHERE seq <= $1`, through)
+	err := tx.Send(`DELETE FROM arrivals WHERE seq <= $1`, through)
 	return err
 }
 
-// OwnDefinitions counts the definition messages with a tag that an
-// organisation has sent, whatever became of them.
-func (tx *Tx) OwnDefinitions(org wire.OrgID, tag string) (n int, err error) {
-	err = tx.QueryRow(`SELECT COUNT(*) FROM messages WHERE org = $1 AND type = 'definition' AND tag = $2`, org, tag).Scan(&n)
-	return n, err
+// OwnDefinitions tells about the definition messages with a tag that an
+// organisation has sent, whatever became of them: how many there are, how many
+// of them wait for a verdict, and the newest epoch in which one was sealed.
+func (tx *Tx) OwnDefinitions(org wire.OrgID, tag string) (sent, waiting int, epoch uint64, err error) {
+	err = tx.QueryRow(`SELECT COUNT(*), COALESCE(SUM(CASE WHEN m.state IN ('ready', 'sent') THEN 1 ELSE 0 END), 0), COALESCE(MAX(b.epoch), 0)
+		FROM messages m LEFT JOIN batches b ON b.root = m.root AND b.org = m.org
+		WHERE m.org = $1 AND m.type = 'definition' AND m.tag = $2`, org, tag).Scan(&sent, &waiting, &epoch)
+	return sent, waiting, epoch, err
 }

@@ -121,7 +121,12 @@ func (t *copyTable) copy(ctx context.Context, source, target *Tx, progress func(
 	}
 	defer from.rows.Close()
 	back := copySum{table: t, progress: progress}
-	err = target.onServer(func(c *pgx.Conn) error {
+	err = target.conn.onServer(func(pg *pgConn) (err error) {
+		defer func() { err = pg.lost(ctx, err) }()
+		if err := pg.flush(ctx); err != nil {
+			return err
+		}
+		c := pg.conn
 		if _, err := c.CopyFrom(ctx, pgx.Identifier{t.name}, t.columns, from); err != nil {
 			return err
 		}
@@ -303,18 +308,4 @@ func (s *copySum) add(row []any) error {
 
 func (s *copySum) report(done bool) {
 	s.progress(CopyProgress{Table: s.table.name, Step: "verified", Rows: s.rows, Done: done})
-}
-
-// onServer hands the transaction's connection to f, for what only PostgreSQL has.
-func (tx *Tx) onServer(f func(*pgx.Conn) error) error {
-	return tx.conn.sql.Raw(func(driverConn any) error {
-		c, ok := driverConn.(*pgConn)
-		if !ok {
-			return errors.New("the database is not PostgreSQL")
-		}
-		if err := c.flush(tx.ctx); err != nil {
-			return err
-		}
-		return c.lost(tx.ctx, f(c.conn))
-	})
 }

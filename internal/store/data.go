@@ -144,7 +144,7 @@ func (tx *Tx) DataByID(namespace string, id UUID) (*Data, error) {
 // DeleteData removes the data items with an id from a namespace and the links of
 // messages to them, and returns how many there were.
 func (tx *Tx) DeleteData(namespace string, id UUID) (int64, error) {
-	_, err := tx.Exec(`DELETE FROM message_data WHERE data IN (SELECT seq FROM data WHERE id = $1 AND namespace = $2)`, id, namespace)
+	err := tx.Send(`DELETE FROM message_data WHERE data IN (SELECT seq FROM data WHERE id = $1 AND namespace = $2)`, id, namespace)
 	if err != nil {
 		return 0, fmt.Errorf("unlinking data %s: %w", id, err)
 	}
@@ -174,7 +174,7 @@ func (tx *Tx) InsertBlob(b *Blob) error {
 	for _, c := range b.Chunks {
 		chunks = append(chunks, c[:]...)
 	}
-	_, err := tx.Exec(`INSERT INTO blobs (hash, size, chunks, created) VALUES ($1, $2, $3, $4) ON CONFLICT (hash) DO NOTHING`,
+	err := tx.Send(`INSERT INTO blobs (hash, size, chunks, created) VALUES ($1, $2, $3, $4) ON CONFLICT (hash) DO NOTHING`,
 		string(b.Hash), b.Size, chunks, b.Created)
 	if err != nil {
 		return fmt.Errorf("recording blob %s: %w", b.Hash, err)
@@ -201,6 +201,6 @@ func (tx *Tx) BlobByHash(hash Hex) (*Blob, error) {
 
 // DeleteBlob forgets a blob.
 func (tx *Tx) DeleteBlob(hash Hex) error {
-	_, err := tx.Exec(`DELETE FROM blobs WHERE hash = $1`, string(hash))
+	err := tx.Send(`DELETE FROM blobs WHERE hash = $1`, string(hash))
 	return err
 }

@@ -57,7 +57,7 @@ func (tx *Tx) PutDeliveries(ds []*Delivery) error {
 // TrimDeliveries deletes all but the newest deliveries of a subscription, of
 // those that nobody has to look after: dead ones stay.
 func (tx *Tx) TrimDeliveries(subscription UUID, keep int) error {
-	_, err := tx.Exec(`DELETE FROM deliveries WHERE subscription = $1 AND state IN ('delivered', 'failed', 'interrupted') AND seq <=
+	err := tx.Send(`DELETE FROM deliveries WHERE subscription = $1 AND state IN ('delivered', 'failed', 'interrupted') AND seq <=
 		(SELECT seq FROM deliveries WHERE subscription = $2 AND state IN ('delivered', 'failed', 'interrupted') ORDER BY seq DESC LIMIT 1 OFFSET $3)`,
 		subscription, subscription, keep)
 	if err != nil {
@@ -69,7 +69,7 @@ func (tx *Tx) TrimDeliveries(subscription UUID, keep int) error {
 // InterruptDeliveries says of deliveries that were under way when the node
 // stopped that they are no longer.
 func (tx *Tx) InterruptDeliveries(subscription UUID, at Time) error {
-	_, err := tx.Exec(`UPDATE deliveries SET state = 'interrupted', updated = $1 WHERE subscription = $2 AND state = 'retrying'`, at, subscription)
+	err := tx.Send(`UPDATE deliveries SET state = 'interrupted', updated = $1 WHERE subscription = $2 AND state = 'retrying'`, at, subscription)
 	if err != nil {
 		return fmt.Errorf("marking the interrupted deliveries of subscription %s: %w", subscription, err)
 	}
@@ -78,7 +78,7 @@ func (tx *Tx) InterruptDeliveries(subscription UUID, at Time) error {
 
 // SweepDeliveries deletes the deliveries of subscriptions that are no more.
 func (tx *Tx) SweepDeliveries() error {
-	if _, err := tx.Exec(`DELETE FROM deliveries WHERE NOT EXISTS (SELECT 1 FROM subscriptions WHERE id = deliveries.subscription)`); err != nil {
+	if err := tx.Send(`DELETE FROM deliveries WHERE NOT EXISTS (SELECT 1 FROM subscriptions WHERE id = deliveries.subscription)`); err != nil {
 		return fmt.Errorf("deleting the deliveries of deleted subscriptions: %w", err)
 	}
 	return nil

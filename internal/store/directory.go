@@ -71,7 +71,7 @@ func scanIdentityPtr(r *Rows, i **Identity) error {
 // UpsertIdentity stores an identity, or replaces the one with the same id.
 // Another identity of the namespace with the same DID is a UNIQUE violation.
 func (tx *Tx) UpsertIdentity(i *Identity) error {
-	_, err := tx.Exec(`INSERT INTO identities (id, did, parent, type, namespace, name, description, profile,
+	err := tx.Send(`INSERT INTO identities (id, did, parent, type, namespace, name, description, profile,
 			msg_claim, msg_verification, msg_update, created, updated, org)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 		ON CONFLICT (id) DO UPDATE SET did = excluded.did, parent = excluded.parent, type = excluded.type,
@@ -120,7 +120,7 @@ func scanVerifierPtr(r *Rows, v **Verifier) error {
 // UpsertVerifier stores a verifier, or gives the one with the same hash to
 // another identity.
 func (tx *Tx) UpsertVerifier(v *Verifier) error {
-	_, err := tx.Exec(`INSERT INTO verifiers (hash, identity, type, value, namespace, created) VALUES ($1, $2, $3, $4, $5, $6)
+	err := tx.Send(`INSERT INTO verifiers (hash, identity, type, value, namespace, created) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (hash) DO UPDATE SET identity = excluded.identity, created = excluded.created`,
 		string(v.Hash), v.Identity, v.Type, v.Value, v.Namespace, v.Created)
 	if err != nil {
@@ -131,7 +131,7 @@ func (tx *Tx) UpsertVerifier(v *Verifier) error {
 
 // DeleteVerifier removes a verifier; absent is no error.
 func (tx *Tx) DeleteVerifier(hash Hex) error {
-	_, err := tx.Exec(`DELETE FROM verifiers WHERE hash = $1`, string(hash))
+	err := tx.Send(`DELETE FROM verifiers WHERE hash = $1`, string(hash))
 	return err
 }
 

@@ -102,7 +102,7 @@ func (tx *Tx) UpdateSubscription(s *Subscription) error {
 // DeleteSubscription removes a subscription and its deliveries, also those that
 // could not be made; ErrNoRows if there is none.
 func (tx *Tx) DeleteSubscription(id UUID) error {
-	if _, err := tx.Exec(`DELETE FROM deliveries WHERE subscription = $1`, id); err != nil {
+	if err := tx.Send(`DELETE FROM deliveries WHERE subscription = $1`, id); err != nil {
 		return fmt.Errorf("deleting the deliveries of subscription %s: %w", id, err)
 	}
 	return tx.must(`DELETE FROM subscriptions WHERE id = $1`, id)

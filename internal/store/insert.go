@@ -73,7 +73,7 @@ func (in *insert) run(n int, row func(args []any, i int) []any, exec func(text s
 // rows inserts rows whose sequence numbers nobody asks for.
 func (in *insert) rows(tx *Tx, n int, row func(args []any, i int) []any) error {
 	return in.run(n, row, func(text string, first, rows int, args []any) error {
-		_, err := tx.Exec(text, args...)
+		err := tx.Send(text, args...)
 		return err
 	})
 }

@@ -62,7 +62,7 @@ func (tx *Tx) InsertRecords(namespace string, records []Record) error {
 	for i := range records {
 		r := &records[i]
 		body := string(r.Body)
-		if _, err := tx.Exec(`INSERT INTO records (number, running, block, log, block_hash, block_time, tx_hash, signer, kind, body)
+		if err := tx.Send(`INSERT INTO records (number, running, block, log, block_hash, block_time, tx_hash, signer, kind, body)
 			VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)`,
 			int64(r.Number), r.Running, int64(r.Position.Block), int64(r.Position.Log), r.BlockHash, int64(r.BlockTime), r.TxHash, r.Signer, r.Kind, body); err != nil {
 			return err
@@ -75,12 +75,12 @@ func (tx *Tx) InsertRecords(namespace string, records []Record) error {
 		if control == nil {
 			control = []byte{}
 		}
-		if _, err := tx.Exec(`INSERT INTO pins (number, org, root, tag, handles, control, via) VALUES ($1,$2,$3,$4,$5,$6,$7)`,
+		if err := tx.Send(`INSERT INTO pins (number, org, root, tag, handles, control, via) VALUES ($1,$2,$3,$4,$5,$6,$7)`,
 			int64(r.Number), r.Pin.Org, p.Root, p.Tag, joinHandles(p.Handles), control, r.Pin.Via); err != nil {
 			return err
 		}
 		for j, h := range p.Handles {
-			if _, err := tx.Exec(`INSERT INTO pin_handles (sequence, namespace, masked, hash, batch_hash, idx, dispatched, signer, created)
+			if err := tx.Send(`INSERT INTO pin_handles (sequence, namespace, masked, hash, batch_hash, idx, dispatched, signer, created)
 				VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9)`,
 				int64(r.Number)*256+int64(j), namespace, true, h.String(), p.Root.String(), j, false, r.Signer.String(), int64(r.BlockTime)); err != nil {
 				return err
@@ -207,30 +207,30 @@ func (tx *Tx) PinsOfBatch(org wire.OrgID, root wire.Hash) ([]Pin, error) {
 // SetPin stores what the confirm loop found out about a pin. entry is nil once
 // the pin is not open any more.
 func (tx *Tx) SetPin(number uint64, audience wire.Hash, epoch, n uint64, state, reason string, entry []byte) error {
-	_, err := tx.Exec(`UPDATE pins SET audience = $1, epoch = $2, n = $3, state = $4, reason = $5, entry = $6 WHERE number = $7`,
+	err := tx.Send(`UPDATE pins SET audience = $1, epoch = $2, n = $3, state = $4, reason = $5, entry = $6 WHERE number = $7`,
 		audience, int64(epoch), int64(n), state, reason, entry, int64(number))
 	return err
 }
 
 // SetEntry stores an open entry's new state.
 func (tx *Tx) SetEntry(number uint64, entry []byte) error {
-	_, err := tx.Exec(`UPDATE pins SET entry = $1 WHERE number = $2`, entry, int64(number))
+	err := tx.Send(`UPDATE pins SET entry = $1 WHERE number = $2`, entry, int64(number))
 	return err
 }
 
 // ClosePin marks an entry as decided and its handles as dispatched. Its last
 // row stays: votes may still come against it.
 func (tx *Tx) ClosePin(number uint64, reason string, entry []byte) error {
-	if _, err := tx.Exec(`UPDATE pins SET state = 'done', reason = $1, entry = $2 WHERE number = $3`, reason, entry, int64(number)); err != nil {
+	if err := tx.Send(`UPDATE pins SET state = 'done', reason = $1, entry = $2 WHERE number = $3`, reason, entry, int64(number)); err != nil {
 		return err
 	}
-	_, err := tx.Exec(`UPDATE pin_handles SET dispatched = TRUE WHERE sequence BETWEEN $1 AND $2`, int64(number)*256, int64(number)*256+255)
+	err := tx.Send(`UPDATE pin_handles SET dispatched = TRUE WHERE sequence BETWEEN $1 AND $2`, int64(number)*256, int64(number)*256+255)
 	return err
 }
 
 // NameHandles ties a pin's handles to the batch it turned out to hold.
 func (tx *Tx) NameHandles(number uint64, batch UUID) error {
-	_, err := tx.Exec(`UPDATE pin_handles SET batch = $1 WHERE sequence BETWEEN $2 AND $3`, batch, int64(number)*256, int64(number)*256+255)
+	err := tx.Send(`UPDATE pin_handles SET batch = $1 WHERE sequence BETWEEN $2 AND $3`, batch, int64(number)*256, int64(number)*256+255)
 	return err
 }
 
@@ -290,7 +290,7 @@ func (tx *Tx) Meta(name string) (string, error) {
 
 // SetMeta stores a single value.
 func (tx *Tx) SetMeta(name, value string) error {
-	_, err := tx.Exec(`INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
+	err := tx.Send(`INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
 	return err
 }
 

@@ -188,14 +188,14 @@ func (tx *Tx) SetMessagesState(seqs []int64, u MessageUpdate) (changed int64, er
 // RekeyMessage stores another key, and the hash and header that follow from it,
 // of a message that waits to be put in a batch.
 func (tx *Tx) RekeyMessage(m *Message) error {
-	_, err := tx.Exec(`UPDATE messages SET key = $1, hash = $2, header = $3 WHERE seq = $4 AND state = 'ready'`, m.Header.Key, string(m.Hash), m.Wire, m.Seq)
+	err := tx.Send(`UPDATE messages SET key = $1, hash = $2, header = $3 WHERE seq = $4 AND state = 'ready'`, m.Header.Key, string(m.Hash), m.Wire, m.Seq)
 	return err
 }
 
 // SetMessagesIndex writes each message's place in a batch: seqs[i] gets i.
 func (tx *Tx) SetMessagesIndex(seqs []int64) error {
 	for i, seq := range seqs {
-		if _, err := tx.Exec(`UPDATE messages SET idx = $1 WHERE seq = $2`, i, seq); err != nil {
+		if err := tx.Send(`UPDATE messages SET idx = $1 WHERE seq = $2`, i, seq); err != nil {
 			return fmt.Errorf("placing message %d at %d: %w", seq, i, err)
 		}
 	}

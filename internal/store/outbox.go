@@ -22,7 +22,7 @@ type Parcel struct {
 func (tx *Tx) AddParcels(ps ...Parcel) error {
 	for i := range ps {
 		p := &ps[i]
-		if _, err := tx.Exec(`INSERT INTO outbox (peer, kind, root, org, op, due, since) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (peer, kind, root, org) DO NOTHING`,
+		if err := tx.Send(`INSERT INTO outbox (peer, kind, root, org, op, due, since) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (peer, kind, root, org) DO NOTHING`,
 			p.Peer, p.Kind, p.Root, p.Org, p.Op, int64(p.Due), int64(p.Since)); err != nil {
 			return err
 		}
@@ -58,19 +58,19 @@ func (tx *Tx) OutboxByPeer() ([]OutboxSummary, error) {
 
 // DeliveredParcel removes a parcel that its peer has.
 func (tx *Tx) DeliveredParcel(id int64) error {
-	_, err := tx.Exec(`DELETE FROM outbox WHERE id = $1`, id)
+	err := tx.Send(`DELETE FROM outbox WHERE id = $1`, id)
 	return err
 }
 
 // FailedParcel notes an attempt and when the next is due.
 func (tx *Tx) FailedParcel(id int64, due Time, reason string) error {
-	_, err := tx.Exec(`UPDATE outbox SET attempts = attempts + 1, due = $1, error = $2 WHERE id = $3`, int64(due), reason, id)
+	err := tx.Send(`UPDATE outbox SET attempts = attempts + 1, due = $1, error = $2 WHERE id = $3`, int64(due), reason, id)
 	return err
 }
 
 // DropParcels removes what is left to be sent of a batch.
 func (tx *Tx) DropParcels(org wire.OrgID, root wire.Hash) error {
-	_, err := tx.Exec(`DELETE FROM outbox WHERE root = $1 AND org = $2`, root, org)
+	err := tx.Send(`DELETE FROM outbox WHERE root = $1 AND org = $2`, root, org)
 	return err
 }
 
@@ -145,7 +145,7 @@ func (tx *Tx) LatestSubmission(purpose string, root wire.Hash) (*Submission, err
 // FinishSubmission ends a call whose record was read from the ledger, also one
 // that was taken back meanwhile.
 func (tx *Tx) FinishSubmission(id int64) error {
-	_, err := tx.Exec(`UPDATE submissions SET state = 'final', error = '' WHERE id = $1 AND state IN ('queued', 'signed')`, id)
+	err := tx.Send(`UPDATE submissions SET state = 'final', error = '' WHERE id = $1 AND state IN ('queued', 'signed')`, id)
 	return err
 }
 
@@ -165,7 +165,7 @@ func (tx *Tx) RequeueSubmission(id int64) (bool, error) {
 
 // RequeueAfter takes back what an account has signed with later nonces.
 func (tx *Tx) RequeueAfter(account wire.Address, nonce int64) error {
-	_, err := tx.Exec(`UPDATE submissions SET state = 'queued', nonce = NULL WHERE account = $1 AND nonce > $2 AND state = 'signed'`, account, nonce)
+	err := tx.Send(`UPDATE submissions SET state = 'queued', nonce = NULL WHERE account = $1 AND nonce > $2 AND state = 'signed'`, account, nonce)
 	return err
 }
 

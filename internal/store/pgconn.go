@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -16,7 +17,8 @@ import (
 // from pgx's own in three ways that the store relies on:
 //
 //   - BEGIN, SAVEPOINT and RELEASE wait for the next statement and travel with
-//     it, so that a function of a group commit costs no round trips of its own.
+//     it, so that a function of a group commit costs no round trips of its own;
+//     so do the statements of Tx.Send.
 //   - A query's rows are read at once. A function may then run a statement while
 //     it goes through the rows of another, as it may with SQLite. What has no
 //     bound is read with Tx.QueryLong, through a cursor.
@@ -56,7 +58,14 @@ func (pgDriver) Open(string) (driver.Conn, error) {
 // pgConn is a connection with the statements that wait for the next one.
 type pgConn struct {
 	conn    *pgx.Conn
-	waiting []string
+	waiting []waiting
+}
+
+// waiting is a statement that has yet to be sent.
+type waiting struct {
+	text string
+	args []any
+	work bool // it does something: from Tx.Send, not a savepoint and the like
 }
 
 // Statements that begin and end transactions, as the writer and readers send
@@ -86,26 +95,33 @@ func (c *pgConn) ExecContext(ctx context.Context, query string, args []driver.Na
 		return c.run(ctx, query, args)
 	}
 	last := ""
-	if len(c.waiting) > 0 {
-		last = c.waiting[len(c.waiting)-1]
+	if n := len(c.waiting); n > 0 {
+		last = c.waiting[n-1].text
 	}
 	switch {
 	case strings.HasPrefix(query, "BEGIN"), query == sqlSavepoint:
-		c.waiting = append(c.waiting, query)
+		c.waiting = append(c.waiting, waiting{text: query})
 		return driver.ResultNoRows, nil
-	case query == sqlUndo && last == sqlSavepoint: // nothing has happened since
-		return driver.ResultNoRows, nil
+	case query == sqlUndo:
+		// What was not sent need not be undone.
+		for n := len(c.waiting) - 1; n >= 0; n-- {
+			if c.waiting[n].text == sqlSavepoint {
+				c.waiting = c.waiting[:n+1]
+				return driver.ResultNoRows, nil
+			}
+		}
+		c.waiting = c.waiting[:0]
 	case query == sqlRelease && last == sqlSavepoint:
 		c.waiting = c.waiting[:len(c.waiting)-1]
 		return driver.ResultNoRows, nil
 	case query == sqlRelease && c.conn.PgConn().TxStatus() == 'T':
-		c.waiting = append(c.waiting, query)
+		c.waiting = append(c.waiting, waiting{text: query})
 		return driver.ResultNoRows, nil
-	case (query == sqlRollback || query == sqlCommit) && strings.HasPrefix(strings.Join(c.waiting, ";"), "BEGIN"):
+	case (query == sqlRollback || query == sqlCommit && !c.work()) && len(c.waiting) > 0 && strings.HasPrefix(c.waiting[0].text, "BEGIN"):
 		c.waiting = c.waiting[:0] // the transaction has not begun
 		return driver.ResultNoRows, nil
 	}
-	c.waiting = append(c.waiting, query)
+	c.waiting = append(c.waiting, waiting{text: query})
 	tag, err := c.send(ctx)
 	if err != nil {
 		return nil, err
@@ -114,6 +130,25 @@ func (c *pgConn) ExecContext(ctx context.Context, query string, args []driver.Na
 		return nil, errors.New("the database rolled the transaction back instead of committing it")
 	}
 	return driver.RowsAffected(tag.RowsAffected()), nil
+}
+
+// work reports whether a statement waits that does something.
+func (c *pgConn) work() bool {
+	return slices.ContainsFunc(c.waiting, func(w waiting) bool { return w.work })
+}
+
+// later lets a statement wait for the next one.
+func (c *pgConn) later(query string, args []any) error {
+	w := waiting{text: query, args: make([]any, len(args)), work: true}
+	for i, a := range args {
+		v, err := driver.DefaultParameterConverter.ConvertValue(a)
+		if err != nil {
+			return fmt.Errorf("argument $%d: %w", i+1, err)
+		}
+		w.args[i] = toPostgres(v)
+	}
+	c.waiting = append(c.waiting, w)
+	return nil
 }
 
 // flush sends what waits by itself.
@@ -127,15 +162,29 @@ func (c *pgConn) flush(ctx context.Context) error {
 
 // send sends what waits and returns the result of the last statement.
 func (c *pgConn) send(ctx context.Context) (tag pgconn.CommandTag, err error) {
-	results, err := c.conn.PgConn().Exec(ctx, strings.Join(c.waiting, ";\n")).ReadAll()
+	defer func() { err = c.lost(ctx, err) }()
+	if c.work() {
+		last := c.waiting[len(c.waiting)-1]
+		c.waiting = c.waiting[:len(c.waiting)-1]
+		r, err := c.batch(ctx, last.text, last.args)
+		if err != nil {
+			return tag, err
+		}
+		return r.tag, nil
+	}
+	texts := make([]string, len(c.waiting))
+	for i, w := range c.waiting {
+		texts[i] = w.text
+	}
 	c.waiting = c.waiting[:0]
+	results, err := c.conn.PgConn().Exec(ctx, strings.Join(texts, ";\n")).ReadAll()
 	for _, r := range results {
 		if err == nil {
 			err = r.Err
 		}
 		tag = r.CommandTag
 	}
-	return tag, c.lost(ctx, err)
+	return tag, err
 }
 
 // lost marks an error that took the connection with it, unless the caller's
@@ -149,29 +198,34 @@ func (c *pgConn) lost(ctx context.Context, err error) error {
 
 // run sends a statement after those that wait, in one round trip, and reads its
 // whole result.
-func (c *pgConn) run(ctx context.Context, query string, args []driver.NamedValue) (_ *pgResult, err error) {
-	defer func() { err = c.lost(ctx, err) }()
-	var batch pgx.Batch
-	for _, w := range c.waiting {
-		batch.Queue(w)
-	}
-	c.waiting = c.waiting[:0]
+func (c *pgConn) run(ctx context.Context, query string, args []driver.NamedValue) (*pgResult, error) {
 	values := make([]any, len(args))
 	for i, a := range args {
-		values[i] = a.Value
-		if s, is := a.Value.(string); is {
-			values[i] = toPostgresText(s)
-		}
+		values[i] = toPostgres(a.Value)
 	}
-	batch.Queue(query, values...)
+	r, err := c.batch(ctx, query, values)
+	return r, c.lost(ctx, err)
+}
+
+func (c *pgConn) batch(ctx context.Context, query string, args []any) (_ *pgResult, err error) {
+	var batch pgx.Batch
+	before := c.waiting
+	for _, w := range before {
+		batch.Queue(w.text, w.args...)
+	}
+	batch.Queue(query, args...)
+	c.waiting = nil
 	sent := c.conn.SendBatch(ctx, &batch)
 	defer func() {
 		if end := sent.Close(); err == nil {
 			err = end
 		}
 	}()
-	for range len(batch.QueuedQueries) - 1 {
+	for _, w := range before {
 		if _, err := sent.Exec(); err != nil {
+			if w.work {
+				err = fmt.Errorf("%w in %s", err, firstWords(w.text))
+			}
 			return nil, err
 		}
 	}
@@ -180,6 +234,14 @@ func (c *pgConn) run(ctx context.Context, query string, args []driver.NamedValue
 		return nil, err
 	}
 	return readAll(rows)
+}
+
+// toPostgres makes of a value of database/sql one that can be stored.
+func toPostgres(v any) any {
+	if s, is := v.(string); is {
+		return toPostgresText(s)
+	}
+	return v
 }
 
 // readAll reads a result and closes it.
@@ -202,7 +264,7 @@ func readAll(rows pgx.Rows) (*pgResult, error) {
 		r.rows = append(r.rows, row)
 	}
 	rows.Close()
-	r.affected = rows.CommandTag().RowsAffected()
+	r.tag = rows.CommandTag()
 	return r, rows.Err()
 }
 
@@ -269,10 +331,10 @@ func (c *pgConn) QueryContext(ctx context.Context, query string, args []driver.N
 // pgResult is a complete result: driver.Rows of a query, driver.Result of the
 // rest.
 type pgResult struct {
-	columns  []string
-	rows     [][]any
-	next     int
-	affected int64
+	columns []string
+	rows    [][]any
+	next    int
+	tag     pgconn.CommandTag
 }
 
 func (r *pgResult) Columns() []string { return r.columns }
@@ -290,7 +352,7 @@ func (r *pgResult) Next(to []driver.Value) error {
 	return nil
 }
 
-func (r *pgResult) RowsAffected() (int64, error) { return r.affected, nil }
+func (r *pgResult) RowsAffected() (int64, error) { return r.tag.RowsAffected(), nil }
 
 func (r *pgResult) LastInsertId() (int64, error) {
 	return 0, errors.New("PostgreSQL has no last inserted id: use RETURNING")

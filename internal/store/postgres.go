@@ -180,32 +180,32 @@ var ErrUnreachable = errors.New("the database server cannot be reached")
 
 // explainPostgres says what kind of trouble an error is and what to do about it;
 // nil if nothing is known. The codes are those of the manual's appendix A.
-func explainPostgres(err error) (kind error, remedy string) {
+func explainPostgres(err error) (remedy string, kind error) {
 	code := pgCode(err)
 	switch {
 	case code == "53100":
-		return ErrDisk, "no space left on the server: free space on its volume; writing goes on by itself then"
+		return "no space left on the server: free space on its volume; writing goes on by itself then", ErrDisk
 	case code == "58030":
-		return ErrDisk, "the server's disk fails: check its volume and log, and restore from a backup if data is lost"
+		return "the server's disk fails: check its volume and log, and restore from a backup if data is lost", ErrDisk
 	case strings.HasPrefix(code, "XX"):
-		return ErrDisk, "the database is damaged: look into the server's log, and restore from a backup"
+		return "the database is damaged: look into the server's log, and restore from a backup", ErrDisk
 	case code == "25006":
-		return ErrUnreachable, "the server is read-only, as a replica is: name the primary in the URL, or several servers with target_session_attrs=read-write"
+		return "the server is read-only, as a replica is: name the primary in the URL, or several servers with target_session_attrs=read-write", ErrUnreachable
 	case code == "53300":
-		return ErrUnreachable, "the server has no connection left: raise its max_connections"
+		return "the server has no connection left: raise its max_connections", ErrUnreachable
 	case strings.HasPrefix(code, "28"):
-		return ErrUnreachable, "the server refuses the user or password: put them into the URL, PGPASSWORD or ~/.pgpass"
+		return "the server refuses the user or password: put them into the URL, PGPASSWORD or ~/.pgpass", ErrUnreachable
 	case code == "3D000":
-		return ErrUnreachable, "there is no such database: create it with CREATE DATABASE"
+		return "there is no such database: create it with CREATE DATABASE", ErrUnreachable
 	case code == "42501":
-		return ErrDisk, "the user may not do this: make it the owner of the schema"
+		return "the user may not do this: make it the owner of the schema", ErrDisk
 	case code == "57P01", code == "57P02", code == "57P03", strings.HasPrefix(code, "08"):
-		return ErrUnreachable, "the server is ending or starting: it is used again once it is back"
+		return "the server is ending or starting: it is used again once it is back", ErrUnreachable
 	}
 	if _, failed := errors.AsType[*pgconn.ConnectError](err); failed || errors.Is(err, errLost) {
-		return ErrUnreachable, "check that the server runs and the network reaches it; it is used again once it is back"
+		return "check that the server runs and the network reaches it; it is used again once it is back", ErrUnreachable
 	}
-	return nil, ""
+	return "", nil
 }
 
 // transientPostgres reports an error that the same statements may not meet

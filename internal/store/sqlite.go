@@ -25,7 +25,7 @@ type dialect struct {
 	optimize       string
 	optimizeApart  bool                                    // optimize runs beside the writer, in no transaction
 	marks          func(query string) string               // rewrites $1, $2 … where that helps
-	explain        func(error) (kind error, remedy string) // of the database's own errors; nil if not known
+	explain        func(error) (remedy string, kind error) // of the database's own errors; nil if not known
 	transient      func(error) bool                        // the transaction may succeed if it is run again
 }
 
@@ -115,17 +115,17 @@ func (db *DB) explain(err error) error {
 	if err == nil || errors.Is(err, ErrDisk) || errors.Is(err, ErrUnreachable) {
 		return err
 	}
-	kind, remedy := db.dialect.explain(err)
+	remedy, kind := db.dialect.explain(err)
 	if kind == nil {
 		return err
 	}
 	return fmt.Errorf("database %s: %s (%w): %w", db.name, remedy, kind, err)
 }
 
-func explainSQLite(err error) (kind error, remedy string) {
+func explainSQLite(err error) (remedy string, kind error) {
 	e, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
-		return nil, ""
+		return "", nil
 	}
 	switch e.Code() & 0xff { // the low byte is the primary code
 	case lib.SQLITE_FULL:
@@ -139,7 +139,7 @@ func explainSQLite(err error) (kind error, remedy string) {
 	case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
 		remedy = "the file is damaged or not a database: restore it from a backup"
 	default:
-		return nil, ""
+		return "", nil
 	}
-	return ErrDisk, remedy
+	return remedy, ErrDisk
 }

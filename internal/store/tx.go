@@ -54,6 +54,24 @@ func (tx *Tx) Exec(query string, args ...any) (int64, error) {
 	return r.RowsAffected()
 }
 
+// Send is Exec for a statement whose count nobody needs. To a server it travels
+// with the next statement, which then returns its error, or else the end of the
+// function does: return at once what either gives.
+func (tx *Tx) Send(query string, args ...any) error {
+	if tx.conn == nil {
+		return sql.ErrTxDone
+	}
+	if !tx.conn.remote {
+		_, err := tx.Exec(query, args...)
+		return err
+	}
+	err := tx.conn.onServer(func(c *pgConn) error { return c.later(query, args) })
+	if err != nil {
+		return tx.fail(err, query)
+	}
+	return nil
+}
+
 // Query runs a statement that returns rows. Close them. A server sends all of
 // them at once: use QueryLong where there is no bound.
 func (tx *Tx) Query(query string, args ...any) (*Rows, error) {
@@ -81,7 +99,7 @@ func (tx *Tx) QueryLong(query string, args ...any) (*Rows, error) {
 	if tx.conn == nil {
 		return nil, sql.ErrTxDone
 	}
-	if !tx.conn.cursors {
+	if !tx.conn.remote {
 		return tx.Query(query, args...)
 	}
 	r := &Rows{conn: tx.conn, tx: tx}
@@ -212,7 +230,7 @@ type conn struct {
 	stmts map[string]*stmt
 	open  map[*Rows]struct{}
 
-	cursors bool // long results need one
+	remote bool // dialect.remote
 }
 
 // stmt is a prepared statement. It can run once at a time: a query whose rows
@@ -232,7 +250,7 @@ func (db *DB) openConn(ctx context.Context, pool *sql.DB) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{sql: c, marks: db.dialect.marks, stmts: map[string]*stmt{}, open: map[*Rows]struct{}{}, cursors: db.dialect.remote}, nil
+	return &conn{sql: c, marks: db.dialect.marks, stmts: map[string]*stmt{}, open: map[*Rows]struct{}{}, remote: db.dialect.remote}, nil
 }
 
 func (c *conn) statement(ctx context.Context, query string) (*stmt, error) {
@@ -281,6 +299,30 @@ func (c *conn) exec(ctx context.Context, query string) error {
 	defer s.release()
 	_, err = s.sql.ExecContext(ctx)
 	return err
+}
+
+// flush sends what Send has put off.
+func (c *conn) flush(ctx context.Context) error {
+	if !c.remote {
+		return nil
+	}
+	return c.onServer(func(pg *pgConn) error {
+		if !pg.work() {
+			return nil
+		}
+		return pg.flush(ctx)
+	})
+}
+
+// onServer hands the driver's connection to f, for what only PostgreSQL has.
+func (c *conn) onServer(f func(*pgConn) error) error {
+	return c.sql.Raw(func(driverConn any) error {
+		pg, ok := driverConn.(*pgConn)
+		if !ok {
+			return errors.New("the database is not PostgreSQL")
+		}
+		return f(pg)
+	})
 }
 
 // closeRows closes what a function forgot to close: open rows would keep the

@@ -209,6 +209,9 @@ func (w *writer) apply(one *write) error {
 	}
 	tx.conn = nil
 	w.conn.closeRows()
+	if err == nil {
+		err = w.conn.flush(ctx)
+	}
 	if err != nil {
 		if undo := w.conn.exec(ctx, sqlUndo); undo != nil {
 			return fmt.Errorf("%w: %w", errUndone, err)

@@ -306,7 +306,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"version":1,"notice":"","plain":{"signing":[],"seal":{}}} {}`), "")
 	f.Fuzz(func(t *testing.T, b []byte, passphrase string) {
 		if bytes.Contains(b, []byte("scryptN")) && !bytes.Contains(b, []byte(`"scryptN": 2,`)) {
-			t.Skip("too slow")
+			return // too slow
 		}
 		s, err := decode(b, passphrase)
 		if err != nil {
