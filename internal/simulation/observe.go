@@ -155,14 +155,14 @@ func (m *member) event(tx *store.Tx, e *store.Event) error {
 		}
 	}
 	w.tell(m.name, "%s %s on %s", strings.TrimPrefix(v.typ, "message_"), label, e.Topic)
+	if !m.founder || m.away { // it joined in the middle, or left out some: see joined
+		m.since[key] = append(m.since[key], v)
+		return nil
+	}
 	h := w.contexts[key]
 	if h == nil {
 		h = &history{has: map[wire.UUID]bool{}}
 		w.contexts[key] = h
-	}
-	if !m.founder || m.away { // it joined in the middle, or left out some: see joined
-		m.since[key] = append(m.since[key], v)
-		return nil
 	}
 	at := m.at[key]
 	m.at[key] = at + 1
