@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -558,6 +560,32 @@ func TestReplyAndItsLoopGuard(t *testing.T) {
 	if err := json.Unmarshal(got.Value, &a); err != nil || a.Status != 502 || !strings.Contains(string(a.Body), "error") {
 		t.Errorf("reply of a receiver that is down: %s, %v", got.Value, err)
 	}
+}
+
+// The receiver asks for a certificate, and the webhook shows the one that the
+// operator has given to it by name.
+func TestWebhookWithMutualTLS(t *testing.T) {
+	names := make(chan int, 1)
+	r := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) { names <- len(req.TLS.PeerCertificates) }))
+	r.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	r.StartTLS()
+	t.Cleanup(r.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(r.Certificate())
+	o := newOutward(t, OutboundConfig{Allow: loopback, TLS: map[string]*tls.Config{
+		"partner": {RootCAs: roots, Certificates: r.TLS.Certificates},
+		"plain":   {RootCAs: roots},
+	}})
+	sub := o.create(t, fmt.Sprintf(`{"name":"plain","transport":"webhooks","options":{"url":%q,"tlsConfigName":"plain","retry":{"enabled":false}}}`, r.URL))
+	o.hook(r.URL, `"tlsConfigName":"partner"`)
+	o.fill(t, 1)
+	if n := <-names; n != 1 {
+		t.Errorf("the receiver saw %d certificates", n)
+	}
+	o.until("without a certificate it is dead", func() bool {
+		d := o.deliveries(sub)
+		return len(d) == 1 && d[0].State == store.DeliveryDead && strings.Contains(d[0].Error, "certificate")
+	})
 }
 
 func TestWebhookBatchAndCloudEvents(t *testing.T) {
