@@ -3,10 +3,13 @@ package event
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/coder/websocket"
 	"github.com/google/uuid"
+	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/parley-node/parley/internal/store"
 )
@@ -113,4 +116,48 @@ func BenchmarkAwait(b *testing.B) {
 	for range cap(ended) {
 		<-ended
 	}
+}
+
+// BenchmarkWebhook measures events delivered to one real
+// receiver over loopback, the log of deliveries included.
+func BenchmarkWebhook(b *testing.B) {
+	for _, mode := range []struct{ name, options string }{
+		{"one by one", `"withData":false`},
+		{"parallelTopics", `"withData":false,"parallelTopics":true`},
+		{"batch=50", `"batch":true`},
+	} {
+		b.Run(mode.name, func(b *testing.B) {
+			o := newOutward(b, OutboundConfig{Allow: loopback})
+			r := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			defer r.Close()
+			for n := 0; n < b.N; n += 500 {
+				events := make([]*store.Event, min(500, b.N-n))
+				for i := range events {
+					events[i] = &store.Event{Type: "transaction_submitted", Topic: fmt.Sprint("t", i%20)}
+				}
+				o.append(b, events...)
+			}
+			b.ResetTimer()
+			sub := o.create(b, fmt.Sprintf(`{"name":"hook","transport":"webhooks","options":{"url":%q,"firstEvent":"oldest",%s}}`, r.URL, mode.options))
+			o.until("all are taken", func() bool { return o.position(sub) == int64(b.N) })
+			b.StopTimer()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+		})
+	}
+}
+
+// BenchmarkNATS measures events stored by a real server's stream in groups of 50.
+func BenchmarkNATS(b *testing.B) {
+	s := natsServer(b, server.RANDOM_PORT, b.TempDir())
+	defer stopNATS(s)
+	makeStream(b, s.ClientURL())
+	o := newOutward(b, OutboundConfig{NATS: map[string]NATSConfig{"default": {URLs: []string{s.ClientURL()}}}})
+	for n := 0; n < b.N; n += 500 {
+		o.fill(b, min(500, b.N-n))
+	}
+	b.ResetTimer()
+	sub := o.create(b, `{"name":"broker","transport":"nats","options":{"subject":"parley.events","firstEvent":"oldest"}}`)
+	o.until("all are stored", func() bool { return o.position(sub) == int64(b.N) })
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
