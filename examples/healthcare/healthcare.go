@@ -1,6 +1,6 @@
 // Package healthcare embeds the sample files of the demo: an insurer and a
-// hospital settle a claim, out of sight of another insurer and the regulator. Everything is synthetic. Which
-// file is what stands in README.md.
+// hospital settle a claim, out of sight of another insurer and the regulator.
+// Everything is synthetic. Which file is what stands in README.md.
 package healthcare
 
 import _ "embed"
