@@ -1,5 +1,5 @@
-// Package healthcare embeds the sample files of the demo: two insurers agree on
-// a claim of a patient who is covered by both. Everything is synthetic. Which
+// Package healthcare embeds the sample files of the demo: an insurer and a
+// hospital settle a claim, out of sight of another insurer and the regulator. Everything is synthetic. Which
 // file is what stands in README.md.
 package healthcare
 
@@ -14,8 +14,8 @@ var (
 	//go:embed pricelist.json
 	PriceList []byte
 
-	// PrivateRecord is the value that insurer A sends to insurer B. It conforms
-	// to the datatype claim.
+	// PrivateRecord is the value that insurer A sends to the hospital. It
+	// conforms to the datatype claim.
 	//go:embed private-record.json
 	PrivateRecord []byte
 
@@ -23,7 +23,7 @@ var (
 	//go:embed record-invalid.json
 	RecordInvalid []byte
 
-	// Reply is the value that insurer B answers with.
+	// Reply is the value that the hospital answers with.
 	//go:embed reply.json
 	Reply []byte
 

@@ -63,7 +63,14 @@ type Result struct {
 	Post        Times   `json:"post"`                  // until the POST was answered
 	Latency     Times   `json:"latency"`               // from the POST to the event at the receiver
 
+	Slowest   Slowest `json:"slowest,omitzero"`
 	Processes []Usage `json:"processes,omitempty"`
+}
+
+// Slowest is the message that took longest, to look for the reason.
+type Slowest struct {
+	Message string  `json:"message"`
+	MS      float64 `json:"ms"`
 }
 
 // Failed says what a measurement must not show: errors, losses, doubles.

@@ -38,8 +38,7 @@ func runMessages(ctx context.Context, o Options) (*Result, error) {
 	listening, stop := context.WithCancel(ctx)
 	defer stop()
 	connected := make(chan struct{}, 16)
-	begin := time.Now()
-	l := &load{o: o, msg: msg, track: newTracker(begin)}
+	l := &load{o: o, msg: msg, track: newTracker()}
 	heard := make(chan error, 1)
 	go func() {
 		heard <- o.Receiver.Listen(listening, client.ListenOptions{
@@ -59,8 +58,7 @@ func runMessages(ctx context.Context, o Options) (*Result, error) {
 	if err := l.first(ctx); err != nil {
 		return nil, err
 	}
-	begin = time.Now()
-	l.track.count = begin.Add(o.Warmup)
+	l.track.countFrom(time.Now().Add(o.Warmup))
 	l.run(ctx, l.track.count.Add(o.Duration))
 	if err := l.drain(ctx, heard); err != nil {
 		return nil, err
@@ -266,7 +264,7 @@ func (l *load) result() *Result {
 	if until := t.last.Sub(t.count).Seconds(); until > 0 {
 		r.ConfirmRate = float64(len(t.latency)) / until
 	}
-	r.Latency = timesOf(t.latency)
+	r.Latency, r.Slowest = timesOf(t.latency), t.slowest
 	if l.firstErr != nil {
 		r.FirstErr = l.firstErr.Error()
 	}

@@ -27,6 +27,9 @@ func (r *Result) Print(w io.Writer) {
 	if r.Kind != List {
 		fmt.Fprintf(w, "  latency   POST to confirmed at the receiver: p50 %.0f ms, p95 %.0f ms, p99 %.0f ms, max %.0f ms\n", r.Latency.P50, r.Latency.P95, r.Latency.P99, r.Latency.Max)
 	}
+	if r.Slowest.Message != "" {
+		fmt.Fprintf(w, "            slowest: message %s\n", r.Slowest.Message)
+	}
 	fmt.Fprintf(w, "  answer    to the request: p50 %.1f ms, p95 %.1f ms, p99 %.1f ms, max %.1f ms\n", r.Post.P50, r.Post.P95, r.Post.P99, r.Post.Max)
 	for _, u := range r.Processes {
 		if !u.Measured {

@@ -16,13 +16,24 @@ type tracker struct {
 	posted  int
 	twice   int
 	latency []time.Duration // of those that count
-	count   time.Time       // messages posted from then on count
-	last    time.Time       // event
-	changed chan struct{}   // has a value when something arrived
+	slowest Slowest
+	count   time.Time     // messages posted from then on count
+	last    time.Time     // event
+	changed chan struct{} // has a value when something arrived
 }
 
-func newTracker(count time.Time) *tracker {
-	return &tracker{open: map[uuid.UUID]time.Time{}, done: map[uuid.UUID]struct{}{}, count: count, changed: make(chan struct{}, 1)}
+// newTracker counts the times of no message yet.
+func newTracker() *tracker {
+	return &tracker{open: map[uuid.UUID]time.Time{}, done: map[uuid.UUID]struct{}{}, count: never, changed: make(chan struct{}, 1)}
+}
+
+var never = time.Unix(1<<40, 0)
+
+// countFrom begins to count the times of messages posted from then on.
+func (t *tracker) countFrom(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.count = at
 }
 
 // sent notes a message that was posted at a time.
@@ -56,7 +67,11 @@ func (t *tracker) match(id uuid.UUID, posted, seen time.Time) {
 	delete(t.open, id)
 	t.done[id] = struct{}{}
 	if !posted.Before(t.count) {
-		t.latency = append(t.latency, seen.Sub(posted))
+		took := seen.Sub(posted)
+		t.latency = append(t.latency, took)
+		if ms(took) > t.slowest.MS {
+			t.slowest = Slowest{Message: id.String(), MS: ms(took)}
+		}
 	}
 	if seen.After(t.last) {
 		t.last = seen

@@ -18,7 +18,7 @@ type audience struct {
 	keys    *wire.Keys // of the current epoch; nil without its secret
 	again   *epoch     // with which this organisation comes back, while it is left out
 	used    map[wire.Address]*numbers
-	voted   map[wire.Entry]*entry // entries that somebody voted against
+	voted   map[entryID]*entry // entries that somebody voted against
 }
 
 // epoch is an activated definition.
@@ -56,8 +56,15 @@ type entry struct {
 	due      int64 // consensus time at which it is skipped, 0 if it is not to be
 }
 
-func (e *entry) id() wire.Entry {
-	return wire.Entry{Author: e.pin.Record.Pin.Org, Root: e.pin.Record.Pin.Pin.Root}
+// entryID names an entry: a liar can pin one batch in several audiences.
+type entryID struct {
+	audience wire.Hash
+	author   wire.OrgID
+	root     wire.Hash
+}
+
+func (e *entry) id() entryID {
+	return entryID{e.a.id, e.pin.Record.Pin.Org, e.pin.Record.Pin.Pin.Root}
 }
 func (e *entry) certifies() int { return len(e.voters) - len(e.voters)/2 }
 func (e *entry) skips() int     { return len(e.voters)/2 + 1 }
@@ -208,7 +215,7 @@ func (r *replay) entry(a *audience, p *store.Pin, keys *wire.Keys, n uint64) *en
 // control applies the votes and certificates of a valid pin.
 func (r *replay) control(a *audience, p *store.Pin, c wire.Control) {
 	for _, cert := range c.Certificates {
-		e := r.find(a, wire.Entry{Author: cert.Author, Root: cert.Root}, p.Number)
+		e := r.find(a, entryID{a.id, cert.Author, cert.Root}, p.Number)
 		if e == nil || r.skipped[e.id()] || r.certified[e.id()] {
 			continue
 		}
@@ -231,7 +238,7 @@ func (r *replay) control(a *audience, p *store.Pin, c wire.Control) {
 func (r *replay) reached(a *audience, v wire.Vote, at uint64) (list []*entry) {
 	var oldest uint64
 	for _, id := range v.Entries {
-		e := r.find(a, id, at)
+		e := r.find(a, entryID{a.id, id.Author, id.Root}, at)
 		switch {
 		case e == nil:
 		case v.AllOf == nil:
@@ -248,7 +255,7 @@ func (r *replay) reached(a *audience, v wire.Vote, at uint64) (list []*entry) {
 		a.id, *v.AllOf, int64(oldest), int64(at))
 	r.note(err)
 	for _, root := range roots {
-		if e := r.find(a, wire.Entry{Author: *v.AllOf, Root: root}, at); e != nil {
+		if e := r.find(a, entryID{a.id, *v.AllOf, root}, at); e != nil {
 			list = append(list, e)
 		}
 	}
@@ -257,11 +264,11 @@ func (r *replay) reached(a *audience, v wire.Vote, at uint64) (list []*entry) {
 
 // find gives an entry that stands before a record: one that is open or voted
 // against, or else an old one, computed from its pin again.
-func (r *replay) find(a *audience, id wire.Entry, before uint64) *entry {
+func (r *replay) find(a *audience, id entryID, before uint64) *entry {
 	if e := a.voted[id]; e != nil {
 		return e
 	}
-	pins, err := r.tx.PinsOfBatch(id.Author, id.Root)
+	pins, err := r.tx.PinsOfBatch(id.author, id.root)
 	r.note(err)
 	for i := range pins {
 		p := &pins[i]

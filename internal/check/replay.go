@@ -21,9 +21,9 @@ type replay struct {
 	tags      map[wire.Tag]expects
 
 	now       int64 // consensus time
-	skipped   map[wire.Entry]bool
-	overdue   map[wire.Entry]int64 // since when it is skipped
-	certified map[wire.Entry]bool  // by a certificate on the ledger
+	skipped   map[entryID]bool
+	overdue   map[entryID]int64 // since when it is skipped
+	certified map[entryID]bool  // by a certificate on the ledger
 
 	through uint64 // the last record that the node has applied
 	last    uint64 // the last record stored
@@ -43,7 +43,7 @@ type final struct {
 func newReplay(c *checker) *replay {
 	return &replay{
 		c: c, tx: c.tx, members: newMembers(), audiences: map[wire.Hash]*audience{}, tags: map[wire.Tag]expects{},
-		skipped: map[wire.Entry]bool{}, overdue: map[wire.Entry]int64{}, certified: map[wire.Entry]bool{},
+		skipped: map[entryID]bool{}, overdue: map[entryID]int64{}, certified: map[entryID]bool{},
 	}
 }
 
@@ -179,7 +179,7 @@ func (r *replay) join(row *store.Audience) error {
 		if e.Activated == nil && e.Epoch > 1 {
 			continue
 		}
-		a := &audience{id: row.ID, network: row.ID == r.c.Network, used: map[wire.Address]*numbers{}, voted: map[wire.Entry]*entry{}}
+		a := &audience{id: row.ID, network: row.ID == r.c.Network, used: map[wire.Address]*numbers{}, voted: map[entryID]*entry{}}
 		a.exists = a.network || e.Epoch > 1
 		first := epoch{EpochDefinition: e.Definition, hash: e.Hash}
 		if e.Secret != nil {

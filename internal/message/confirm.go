@@ -28,11 +28,11 @@ type confirmer struct {
 	s        *Service
 	mu       sync.Mutex // held by a step, and by who asks for blockers
 	machines map[wire.Hash]*machine
-	tags     map[wire.Tag]*machine   // which audience expects a tag
-	open     map[wire.Entry]*machine // which audience has an open entry
-	through  uint64                  // number of the last record applied
-	members  uint64                  // number of the last record about members that the machines know
-	behind   bool                    // there are more pins than one page
+	tags     map[wire.Tag]*machine     // which audience expects a tag
+	open     map[wire.Entry][]*machine // which audiences have an entry open: a liar can pin one batch in several
+	through  uint64                    // number of the last record applied
+	members  uint64                    // number of the last record about members that the machines know
+	behind   bool                      // there are more pins than one page
 	loaded   bool
 
 	tx  *store.Tx   // of the step that runs
@@ -154,7 +154,7 @@ func (t touched) inOrder() []*machine {
 
 // load rebuilds all machines from their rows.
 func (c *confirmer) load() error {
-	c.machines, c.tags, c.open = map[wire.Hash]*machine{}, map[wire.Tag]*machine{}, map[wire.Entry]*machine{}
+	c.machines, c.tags, c.open = map[wire.Hash]*machine{}, map[wire.Tag]*machine{}, map[wire.Entry][]*machine{}
 	c.through, c.members = 0, 0
 	text, err := c.tx.Meta(store.MetaConfirmed)
 	if err != nil {
@@ -343,17 +343,18 @@ func (c *confirmer) arrival(a store.Arrival, touched touched) error {
 		}
 		return nil
 	}
-	m := c.open[wire.Entry{Author: a.Org, Root: a.Root}]
-	if m == nil {
-		return nil
-	}
-	touched[m] = true
-	if a.What == store.ArrivedPayload {
-		if err := m.payload(a.Org, a.Root); err != nil {
+	for _, m := range c.open[wire.Entry{Author: a.Org, Root: a.Root}] {
+		touched[m] = true
+		if a.What == store.ArrivedPayload {
+			if err := m.payload(a.Org, a.Root); err != nil {
+				return err
+			}
+		}
+		if err := m.receipts(a.Org, a.Root); err != nil {
 			return err
 		}
 	}
-	return m.receipts(a.Org, a.Root)
+	return nil
 }
 
 // final tells the machines how far the ledger is final, once all pins up to
@@ -380,6 +381,21 @@ func (c *confirmer) final(touched touched) error {
 		}
 	}
 	return nil
+}
+
+// enter notes that an audience has an entry open; leave, that it has not any
+// more.
+func (m *machine) enter(id wire.Entry) {
+	if open := m.c.open[id]; !slices.Contains(open, m) {
+		m.c.open[id] = append(open, m)
+	}
+}
+
+func (m *machine) leave(id wire.Entry) {
+	open := slices.DeleteFunc(m.c.open[id], func(o *machine) bool { return o == m })
+	if m.c.open[id] = open; len(open) == 0 {
+		delete(m.c.open, id)
+	}
 }
 
 // lack is an open entry that lacks its payload or its certificate here.

@@ -96,7 +96,7 @@ func (c *confirmer) restore(a *store.Audience) error {
 		}
 	}
 	for _, e := range st.Entries {
-		c.open[wire.Entry{Author: e.Author, Root: e.Root}] = m
+		m.enter(wire.Entry{Author: e.Author, Root: e.Root})
 		if e.Status == order.Open {
 			if err := m.payload(e.Author, e.Root); err != nil {
 				return err
@@ -216,7 +216,7 @@ func (m *machine) apply(p *store.Pin) error {
 		return nil
 	}
 	m.waiting = true
-	m.c.open[wire.Entry{Author: done.Entry.Author, Root: done.Entry.Root}] = m
+	m.enter(wire.Entry{Author: done.Entry.Author, Root: done.Entry.Root})
 	if err := m.payload(done.Entry.Author, done.Entry.Root); err != nil {
 		return err
 	}
@@ -295,7 +295,7 @@ func (m *machine) effects(e order.Effects) error {
 		if row.Live() {
 			err = m.c.tx.SetEntry(row.Number, b)
 		} else { // decided, and no vote can change that any more
-			delete(m.c.open, wire.Entry{Author: row.Author, Root: row.Root})
+			m.leave(wire.Entry{Author: row.Author, Root: row.Root})
 			err = m.c.tx.ClosePin(row.Number, "", b)
 		}
 		if err != nil {

@@ -54,6 +54,7 @@ type Peer struct {
 	inFlight map[int64]bool // parcels being sent
 	failures int            // in a row, of the connection
 	notBy    time.Time      // no attempt before
+	again    time.Time      // when a refused parcel is due next; zero for none
 	lastErr  string
 	wg       sync.WaitGroup
 }
@@ -90,6 +91,9 @@ func (p *Peer) Step(ctx context.Context) (more bool, err error) {
 func (p *Peer) Due(ctx context.Context) (due []store.Parcel, err error) {
 	now := p.s.Now()
 	p.mu.Lock()
+	if !now.Before(p.again) {
+		p.again = time.Time{}
+	}
 	free := maxParallelSends - len(p.inFlight)
 	waiting := now.Before(p.notBy)
 	p.mu.Unlock()
@@ -108,11 +112,16 @@ func (p *Peer) Due(ctx context.Context) (due []store.Parcel, err error) {
 // Wait returns when no parcel is being sent any more.
 func (p *Peer) Wait() { p.wg.Wait() }
 
-// Next is when the peer is to be tried again after a failure; zero for now.
+// Next is when the peer, or a parcel that it refused, is to be tried again; zero
+// if nothing waits for its time.
 func (p *Peer) Next() time.Time {
+	now := p.s.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.notBy
+	if now.Before(p.notBy) {
+		return p.notBy
+	}
+	return p.again
 }
 
 // Deliver sends one parcel and records what came of it.
@@ -153,6 +162,8 @@ func (p *Peer) failed(parcel store.Parcel, err error) {
 			p.notBy = p.s.Now().Add(delay)
 		}
 		p.lastErr = err.Error()
+	} else if at := p.s.Now().Add(delay); p.again.IsZero() || at.Before(p.again) {
+		p.again = at
 	}
 	p.mu.Unlock()
 	p.s.Log.Warn("a peer did not take a parcel; it is tried again", "peer", p.Org.Short(), "kind", parcel.Kind, "root", parcel.Root.Short(), "in", delay, "err", err)

@@ -76,7 +76,7 @@ func (w *writer) verdict(v order.Verdict) error {
 	if v.Row.Live() {
 		return tx.SetEntry(v.Number, row)
 	}
-	delete(w.m.c.open, id)
+	w.m.leave(id)
 	return tx.ClosePin(v.Number, v.Reason, row)
 }
 

@@ -208,7 +208,10 @@ func (c *Config) complete() {
 }
 
 // Check says what is wrong with the configuration: all of it, one error a line.
-func (c *Config) Check() error {
+func (c *Config) Check() error { return c.check(true) }
+
+// check leaves out what only a network tells, unless the member has one.
+func (c *Config) check(hasNetwork bool) error {
 	var wrong []error
 	bad := func(field, format string, args ...any) {
 		wrong = append(wrong, fmt.Errorf(field+": "+format, args...))
@@ -242,6 +245,9 @@ func (c *Config) Check() error {
 			bad(fmt.Sprintf("api.allowedOrigins[%d]", i), "%q is not of the form https://host[:port]", origin)
 		}
 	}
+	if hasNetwork {
+		c.checkNetwork(bad)
+	}
 	c.checkLedger(bad)
 	c.Events.check(bad)
 	if c.Keys.PassphraseFile != "" && c.Keys.PassphraseEnv != "" {
@@ -258,7 +264,7 @@ func (c *Config) Check() error {
 	return errors.Join(wrong...)
 }
 
-func (c *Config) checkLedger(bad func(field, format string, args ...any)) {
+func (c *Config) checkNetwork(bad func(field, format string, args ...any)) {
 	l := &c.Ledger
 	if l.ChainID == 0 {
 		bad("ledger.chainId", "it is missing; take it from the network's description (parley join --network FILE does)")
@@ -266,6 +272,10 @@ func (c *Config) checkLedger(bad func(field, format string, args ...any)) {
 	if l.Contract.IsZero() {
 		bad("ledger.contract", "it is missing; take it from the network's description (parley join --network FILE does)")
 	}
+}
+
+func (c *Config) checkLedger(bad func(field, format string, args ...any)) {
+	l := &c.Ledger
 	if _, err := evm.ParseFees(l.Fees); err != nil {
 		bad("ledger.fees", "%v", err)
 	}

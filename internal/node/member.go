@@ -80,9 +80,6 @@ func Init(ctx context.Context, c *Config) (*Member, error) {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.Join(err, fmt.Errorf("%s exists already; choose an empty folder for another member", path))
 	}
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("create the member's folder: %w", err)
-	}
 	if c.Org.Salt.IsZero() {
 		rand.Read(c.Org.Salt[:]) // never fails: see crypto/rand
 	}
@@ -92,6 +89,12 @@ func Init(ctx context.Context, c *Config) (*Member, error) {
 	c.complete()
 	if len(c.Exchange.Advertise) == 0 {
 		c.Exchange.Advertise = []string{c.Exchange.Listen}
+	}
+	if err := c.check(false); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create the member's folder: %w", err)
 	}
 	passphrase, err := c.passphrase()
 	if err != nil {

@@ -43,9 +43,9 @@ type member struct {
 	next    wire.Address    // key that is being added
 	old     wire.Address    // key that is to be revoked
 
-	cursor int64              // last event seen
-	at     map[contextKey]int // place in each context's order
-	full   map[contextKey]bool
+	cursor int64                    // last event seen
+	at     map[contextKey]int       // place in each context's order
+	since  map[contextKey][]verdict // of one that is not held to the whole order
 }
 
 func (w *world) newMember(name string, index int) *member {
@@ -56,7 +56,7 @@ func (w *world) newMember(name string, index int) *member {
 	salt := wire.Hash(sha256.Sum256([]byte("salt of " + name)))
 	m := &member{
 		w: w, name: name, index: index, keys: ks, org: wire.OrgIDOf(name, salt), cert: sha256.Sum256([]byte("certificate of " + name)),
-		at: map[contextKey]int{}, full: map[contextKey]bool{},
+		at: map[contextKey]int{}, since: map[contextKey][]verdict{},
 	}
 	m.self = message.Self{Org: m.org, Name: name, Salt: salt, Key: addresses[0], Node: uuid.Must(uuid.NewRandom()), NodeName: name + "-node"}
 	if w.opt.OpenDB == nil {

@@ -43,6 +43,9 @@ type history struct {
 // docs/simulation.md, "Open".
 const definitions = "ff_definition"
 
+// skipReason is what order says of a message that was voted away.
+const skipReason = "votes say that its payload cannot be had"
+
 // pinned are the pins that are final on the ledger, told by the ledger itself.
 type pinned struct {
 	link *sim.Ledger
@@ -146,25 +149,26 @@ func (m *member) event(tx *store.Tx, e *store.Event) error {
 		if v.number, err = m.grounds(tx, msg, label); err != nil {
 			return err
 		}
-		if strings.Contains(v.reason, "votes say that its payload cannot be had") {
+		if strings.Contains(v.reason, skipReason) {
 			m.skipped(msg, label)
 			return nil // it happens when its time comes, in no order with the rest
 		}
 	}
 	w.tell(m.name, "%s %s on %s", strings.TrimPrefix(v.typ, "message_"), label, e.Topic)
+	if !m.founder || m.away { // it joined in the middle, or left out some: see joined
+		m.since[key] = append(m.since[key], v)
+		return nil
+	}
 	h := w.contexts[key]
 	if h == nil {
 		h = &history{has: map[wire.UUID]bool{}}
 		w.contexts[key] = h
 	}
-	at, begun := m.at[key]
-	if !begun && (!m.founder || m.away) { // it may join in the middle
-		at = max(0, slices.IndexFunc(h.list, func(x verdict) bool { return x.id == v.id }))
-	}
+	at := m.at[key]
 	m.at[key] = at + 1
 	if at < len(h.list) {
-		if want := h.list[at]; want != v && (want.id != v.id || m.founder || e.Topic != definitions) {
-			w.fail("%s has %s %s in place %d of %s, where the others have %s", m.name, label, v, at, w.contextName(key), h.list[at])
+		if want := h.list[at]; want != v {
+			w.fail("%s has %s %s in place %d of %s, where the others have %s %s", m.name, label, v, at, w.contextName(key), w.labelOf(want.id), want)
 		}
 		return nil
 	}
@@ -260,6 +264,13 @@ func (w *world) label(msg *store.Message) string {
 	return fmt.Sprintf("a %s %s of %s", msg.Header.Tag, msg.Header.Type, author)
 }
 
+func (w *world) labelOf(id wire.UUID) string {
+	if s := w.byID[id]; s != nil {
+		return s.label
+	}
+	return "a definition"
+}
+
 // contextName names a context for people.
 func (w *world) contextName(k contextKey) string {
 	audience := "group " + k.audience.Short()
@@ -312,10 +323,7 @@ func (w *world) log() (lines []string) {
 }
 
 func (w *world) logLabel(v verdict) string {
-	l := "definition"
-	if s := w.byID[v.id]; s != nil {
-		l = s.label
-	}
+	l := w.labelOf(v.id)
 	if v.typ == "message_rejected" {
 		l += "!"
 	}
