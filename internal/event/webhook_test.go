@@ -300,7 +300,7 @@ func TestDeadLetterAndReplay(t *testing.T) {
 	o := newOutward(t, OutboundConfig{Allow: loopback})
 	r := newReceiver(t, func(w http.ResponseWriter, c called) {
 		if strings.Contains(c.body, `"topic":"t1"`) {
-			http.Error(w, "no such order", 422)
+			http.Error(w, "no such order", http.StatusUnprocessableEntity)
 		}
 	})
 	sub := o.create(t, fmt.Sprintf(`{"name":"hook","transport":"webhooks","options":{"url":%q,"retry":{"count":2,"initialDelay":"1ms"}}}`, r.URL))
