@@ -262,7 +262,8 @@ func (s *Service) pullPayload(ctx context.Context, from wire.OrgID, l lack, keys
 	if env.Author != e.Author || env.Root != e.Root || env.Audience != l.audience {
 		return errors.New("it gave another batch than was asked for")
 	}
-	if _, err := s.receivePayload(ctx, env, from); err != nil {
+	receipt, err := s.receivePayload(ctx, env, from)
+	if err != nil || receipt == nil {
 		return err
 	}
 	var members []wire.OrgID

@@ -34,6 +34,9 @@ func (s *Service) Receive(ctx context.Context, from wire.OrgID, kind string, bod
 			s.noteRefusal(ctx, from, kind, env.Root, err)
 			return nil, err
 		}
+		if r == nil {
+			return nil, nil
+		}
 		return wire.Marshal(*r)
 	case kindUnpinned:
 		return s.receiveUnpinned(ctx, from, body)
@@ -76,6 +79,10 @@ func (s *Service) noteRefusal(ctx context.Context, from wire.OrgID, kind string,
 // our receipt in one transaction (T3a). The receipt is the promise that the
 // payload is here durably and could be opened. It is the same receipt if the
 // batch is stored already.
+//
+// Who has voted to skip the batch takes it without a receipt, for an
+// organisation never gives both: the votes may not suffice, and then the
+// payload is needed like anybody's. The receipt is nil then.
 func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder wire.OrgID) (*wire.Receipt, error) {
 	var epoch *store.Epoch
 	var known *store.BatchRow
@@ -92,6 +99,9 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 	if known != nil && known.Receipt != nil {
 		r := new(wire.Receipt)
 		return r, wire.Unmarshal(known.Receipt, r)
+	}
+	if known != nil && !known.Own {
+		return nil, nil // held since after our vote
 	}
 	if known != nil {
 		return nil, refuse(refusedForeign, "batch %s is this organisation's own", env.Root.Short())
@@ -120,20 +130,23 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		return nil, err
 	}
 	row.State = store.BatchHeld
-	if row.Receipt, err = wire.Marshal(*receipt); err != nil {
+	signed, err := wire.Marshal(*receipt)
+	if err != nil {
 		return nil, err
 	}
 	messages, data, err := s.receivedRows(b, leaves, row)
 	if err != nil {
 		return nil, err
 	}
+	given := receipt
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
+		given, row.Receipt = receipt, signed
 		voted, err := tx.Voted(env.Audience, env.Author, env.Root)
 		if err != nil {
 			return err
 		}
 		if voted {
-			return refuse(refusedVoted, "this organisation has voted to skip batch %s", env.Root.Short())
+			given, row.Receipt = nil, nil
 		}
 		// Decided without its payload, it was skipped: its messages would wait
 		// for a verdict that has been given.
@@ -156,13 +169,20 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 			if err != nil {
 				return err
 			}
-			return wire.Unmarshal(have.Receipt, receipt)
+			if have.Receipt == nil {
+				given = nil
+				return nil
+			}
+			given = new(wire.Receipt)
+			return wire.Unmarshal(have.Receipt, given)
 		}
 		if err := storeReceived(tx, messages, data, blobs, row); err != nil {
 			return err
 		}
-		if _, err := putReceipt(tx, receipt); err != nil {
-			return err
+		if given != nil {
+			if _, err := putReceipt(tx, given); err != nil {
+				return err
+			}
 		}
 		return tx.Arrived(store.ArrivedPayload, env.Author, env.Root)
 	})
@@ -170,7 +190,7 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		return nil, err
 	}
 	s.Wake.Confirm.Set()
-	return receipt, nil
+	return given, nil
 }
 
 // epochEnded says whether a batch can never be pinned any more, because its

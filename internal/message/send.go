@@ -16,7 +16,7 @@ import (
 
 // Kinds of request between nodes.
 const (
-	kindPayload     = "payload"     // wire.Envelope -> wire.Receipt
+	kindPayload     = "payload"     // wire.Envelope -> wire.Receipt; nothing if the receiver has voted to skip it
 	kindUnpinned    = "unpinned"    // wire.Unpinned -> wire.Receipt
 	kindCertificate = "certificate" // wire.Certificate -> nothing
 	kindReceipt     = "receipt"     // wire.Receipt, given after the pin -> nothing
@@ -29,7 +29,7 @@ const (
 const (
 	refusedMalformed = "malformed"        // it does not decode, or does not match its root
 	refusedAudience  = "unknown_audience" // the receiver is no member, or was not invited yet
-	refusedVoted     = "voted"            // the receiver has voted to skip it
+	refusedVoted     = "voted"            // the members have skipped it
 	refusedBlocked   = "missing_part"     // a named blob could not be fetched
 	refusedForeign   = "not_a_member"     // the sender has no business with it
 	refusedEnded     = "epoch_ended"      // its epoch ended before it was pinned
@@ -258,7 +258,7 @@ func (s *Service) parcelBody(ctx context.Context, p store.Parcel) (body []byte, 
 // delivered stores the peer's answer and takes the parcel out of the outbox.
 func (s *Service) delivered(ctx context.Context, p store.Parcel, answer []byte) error {
 	var r *wire.Receipt
-	if answer != nil && (p.Kind == kindPayload || p.Kind == kindInvite || p.Kind == kindUnpinned) {
+	if len(answer) > 0 && (p.Kind == kindPayload || p.Kind == kindInvite || p.Kind == kindUnpinned) {
 		r = new(wire.Receipt)
 		if err := wire.Unmarshal(answer, r); err != nil {
 			return fmt.Errorf("its receipt: %w", err)
