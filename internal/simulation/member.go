@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -111,10 +112,22 @@ func (m *member) start() {
 	w.must(err)
 	p.workers = p.node.Workers()
 	w.must(p.node.Messages.Start(ctx))
+	m.resumes()
 	p.ctx = ctx
 	p.silence, err = connection.Start(ctx, p.node.Network.OrgByCertificate, handler{p})
 	w.must(err)
 	w.tell(m.name, "starts")
+}
+
+// resumes checks that whoever waits for parcels of an earlier run has a sender.
+func (m *member) resumes() {
+	var waiting []store.OutboxSummary
+	m.read(func(tx *store.Tx) (err error) { waiting, err = tx.OutboxByPeer(); return err })
+	for _, o := range waiting {
+		if !slices.ContainsFunc(m.proc.node.Messages.Peers(), func(p *message.Peer) bool { return p.Org == o.Peer }) {
+			m.w.fail("%s starts, and nobody sends the %d parcels for %s", m.name, o.Waiting, o.Peer.Short())
+		}
+	}
 }
 
 // stop ends the node in good order.

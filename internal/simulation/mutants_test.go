@@ -12,7 +12,7 @@ import (
 
 var (
 	mutants     = flag.Bool("mutants", false, "show that planted mistakes are found; takes about a minute each")
-	mutantSeeds = flag.Int("mutant-seeds", 40, "how many seeds each mistake is given")
+	mutantSeeds = flag.Int("mutant-seeds", 150, "how many seeds each mistake is given")
 )
 
 // TestMutants plants each mistake of mutants/*.patch in a copy of the module

@@ -194,7 +194,7 @@ func (m *member) grounds(tx *store.Tx, msg *store.Message, label string) (number
 		return 0, err
 	}
 	for i := range pins {
-		if p := &pins[i]; p.State == store.PinOpen || p.State == store.PinDone {
+		if p := &pins[i]; (p.State == store.PinOpen || p.State == store.PinDone) && *p.Audience == msg.Audience {
 			number = p.Number
 			break
 		}
