@@ -251,8 +251,8 @@ func contains(list []*member, m *member) bool {
 // whole checks that the member has every context of its audiences to the end.
 func (m *member) whole() {
 	w := m.w
-	for key, h := range w.contexts {
-		belongs := false
+	for _, key := range w.keys() {
+		h, belongs := w.contexts[key], false
 		m.read(func(tx *store.Tx) error {
 			e, err := tx.CurrentEpoch(key.audience)
 			belongs = e != nil && e.Definition.Has(m.org)
@@ -281,7 +281,7 @@ func (m *member) joined(key contextKey, h *history) {
 	if len(own) == 0 {
 		return
 	}
-	first := slices.IndexFunc(h.list, func(v verdict) bool { return v.id == own[0].id })
+	first := slices.IndexFunc(h.list, func(v verdict) bool { return v.place() == own[0].place() })
 	if first < 0 || len(h.list)-first != len(own) {
 		m.w.fail("%s has %d verdicts of %s, which are not the last ones of the others", m.name, len(own), m.w.contextName(key))
 	}
