@@ -159,6 +159,19 @@ func (s *Service) tellActivated(ctx context.Context, current *store.Epoch) error
 	return err
 }
 
+// moot says whether a proposed epoch can have no effect any more: another one
+// followed the epoch before it, or the members have changed again.
+func (s *Service) moot(tx *store.Tx, e *store.Epoch) (bool, error) {
+	if e.Epoch == 1 || e.Activated != nil {
+		return false, nil
+	}
+	current, err := tx.CurrentEpoch(e.Audience)
+	if err != nil || current == nil {
+		return false, err
+	}
+	return e.Definition.Previous != current.Hash || !slices.Equal(e.Definition.Members, s.present(e.Audience, current)), nil
+}
+
 // propose starts a new epoch with other members, if it is our turn.
 func (s *Service) propose(ctx context.Context, a *store.Audience, current *store.Epoch, members []wire.OrgID) error {
 	if !slices.Contains(members, s.Self.Org) || !s.ourTurn(current, members) {

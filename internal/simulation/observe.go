@@ -50,10 +50,13 @@ type place struct {
 
 func (v verdict) place() place { return place{v.id, v.typ == "message_confirmed"} }
 
-// definitions is the network's context of definitions. Who joins later does not
-// have those before its first epoch, and finds a name free that is taken:
-// docs/simulation.md, "Open".
-const definitions = "ff_definition"
+// Who joins later does not know what was before its first epoch: it finds a name
+// free that is taken, and does not know a liar's message again that was
+// confirmed before. See docs/simulation.md, "Open".
+const (
+	definitions  = "ff_definition" // the network's context of definitions
+	doubleReason = "the same message was confirmed before"
+)
 
 // skipReason is what order says of a message that was voted away.
 const skipReason = "votes say that its payload cannot be had"
