@@ -60,9 +60,11 @@ func (w *world) newMember(name string, index int) *member {
 		at: map[contextKey]int{}, since: map[contextKey][]verdict{},
 	}
 	m.self = message.Self{Org: m.org, Name: name, Salt: salt, Key: addresses[0], Node: uuid.Must(uuid.NewRandom()), NodeName: name + "-node"}
-	if w.opt.OpenDB == nil {
+	if w.opt.Postgres {
+		m.path = storetest.Path(w.t)
+	} else {
 		m.path = w.path(name, "parley.db")
-		empty, err := os.ReadFile(storetest.Path(w.t))
+		empty, err := os.ReadFile(storetest.File(w.t))
 		w.must(err)
 		w.must(os.WriteFile(m.path, empty, 0o600))
 	}
@@ -71,9 +73,6 @@ func (w *world) newMember(name string, index int) *member {
 
 // open opens the member's database.
 func (m *member) open() (*store.DB, error) {
-	if m.w.opt.OpenDB != nil {
-		return m.w.opt.OpenDB(m.name)
-	}
 	return store.Open(background, store.Options{Path: m.path, Readers: 1, Log: m.w.story.logger(m.name)})
 }
 

@@ -107,7 +107,7 @@ func (w *world) watch() {
 			m.bury()
 			continue
 		}
-		if p.commits != p.seen || w.opt.OpenDB != nil {
+		if p.commits != p.seen || w.opt.Postgres {
 			p.seen = p.commits
 			if !m.liar {
 				m.observe()
