@@ -60,7 +60,7 @@ func (s *Service) tendAudience(ctx context.Context, a *store.Audience) error {
 		}
 	}
 	if current.Activated != nil && current.Epoch > 1 {
-		if err := s.tellJoiners(ctx, current, active); err != nil {
+		if err := s.tellActivated(ctx, current); err != nil {
 			return err
 		}
 	}
@@ -130,20 +130,16 @@ func (s *Service) addInvitations(tx *store.Tx, d wire.EpochDefinition, hash wire
 	return nil
 }
 
-// tellJoiners tells the members that are new in an epoch which pin made it
-// current: they cannot read the control of an epoch they were not in.
-func (s *Service) tellJoiners(ctx context.Context, current *store.Epoch, active []store.Epoch) error {
+// tellActivated tells the members of an epoch which pin made it current. Who is
+// new in it cannot read the control of an epoch it was not in; who came with the
+// one before may not have been told, if that one's proposer is gone. The others
+// read the ledger and ignore it.
+func (s *Service) tellActivated(ctx context.Context, current *store.Epoch) error {
 	if current.Definition.Proposer != s.Self.Org {
 		return nil
 	}
-	previous := active[max(len(active)-2, 0)].Definition
-	var joined []wire.OrgID
-	for _, m := range s.others(current.Definition.Members) {
-		if !previous.Has(m) {
-			joined = append(joined, m)
-		}
-	}
-	if len(joined) == 0 {
+	others := s.others(current.Definition.Members)
+	if len(others) == 0 {
 		return nil
 	}
 	done := "told/" + current.Hash.String()
@@ -152,15 +148,28 @@ func (s *Service) tellJoiners(ctx context.Context, current *store.Epoch, active 
 		return err
 	}
 	err := s.DB.Write(ctx, func(tx *store.Tx) error {
-		for _, m := range joined {
+		for _, m := range others {
 			if err := tx.AddParcels(store.Parcel{Peer: m, Kind: kindActivated, Root: current.Hash, Org: current.Definition.Proposer, Since: s.now()}); err != nil {
 				return err
 			}
 		}
 		return tx.SetMeta(done, "yes")
 	})
-	s.wakePeers(joined)
+	s.wakePeers(others)
 	return err
+}
+
+// moot says whether a proposed epoch can have no effect any more: another one
+// followed the epoch before it, or the members have changed again.
+func (s *Service) moot(tx *store.Tx, e *store.Epoch) (bool, error) {
+	if e.Epoch == 1 || e.Activated != nil {
+		return false, nil
+	}
+	current, err := tx.CurrentEpoch(e.Audience)
+	if err != nil || current == nil {
+		return false, err
+	}
+	return e.Definition.Previous != current.Hash || !slices.Equal(e.Definition.Members, s.present(e.Audience, current)), nil
 }
 
 // propose starts a new epoch with other members, if it is our turn.

@@ -226,9 +226,8 @@ func (s *Service) parcelBody(ctx context.Context, p store.Parcel) (body []byte, 
 			if err != nil || e == nil || e.Secret == nil {
 				return err
 			}
-			current, err := tx.CurrentEpoch(e.Audience)
-			if err != nil || current != nil && current.Epoch >= e.Epoch && e.Activated == nil && e.Epoch > 1 {
-				return err // another definition became this epoch
+			if moot, err := s.moot(tx, e); err != nil || moot {
+				return err
 			}
 			node := s.Network.Node(p.Peer)
 			if node == nil {

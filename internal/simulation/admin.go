@@ -49,9 +49,8 @@ func (w *world) suspend() bool {
 	if len(voters) < 2 || len(staying) < 4 {
 		return false
 	}
-	m := pick(w, staying)
-	by := pick(w, voters)
-	if m == by || !w.call(by, "proposes to suspend "+m.name, ledger.ProposeCall{Proposal: ledger.Proposal{Suspend: &m.org}}) {
+	m, by := pick(w, staying), pick(w, voters)
+	if m == by || !by.proc.node.Network.Active(m.org, identity.End) || !w.call(by, "proposes to suspend "+m.name, ledger.ProposeCall{Proposal: ledger.Proposal{Suspend: &m.org}}) {
 		return false
 	}
 	m.away = true
@@ -81,7 +80,7 @@ func (w *world) remove() bool {
 		return false
 	}
 	m, by := pick(w, staying), pick(w, voters)
-	if m == by || !w.call(by, "proposes to remove "+m.name, ledger.ProposeCall{Proposal: ledger.Proposal{Remove: &m.org}}) {
+	if m == by || !by.proc.node.Network.Active(m.org, identity.End) || !w.call(by, "proposes to remove "+m.name, ledger.ProposeCall{Proposal: ledger.Proposal{Remove: &m.org}}) {
 		return false
 	}
 	m.belongs = false

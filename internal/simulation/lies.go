@@ -219,18 +219,55 @@ func (w *world) badHandles(m *member) bool {
 	})
 }
 
-// pinAgain pins a batch that is pinned already, its own or another's.
+// pinAgain pins a batch that is pinned already: its own with the very contexts
+// that it has, or another's.
 func (w *world) pinAgain(m *member) bool {
-	epochs := m.currentEpochs()
-	roots := w.pins.roots()
+	epochs, roots := m.currentEpochs(), w.pins.roots()
 	if len(epochs) == 0 || len(roots) == 0 {
 		return false
 	}
-	e, root := pick(w, epochs), pick(w, roots)
+	e, root, in := pick(w, epochs), pick(w, roots), topics[:1]
+	if w.chance(700) {
+		if root, in = m.ownBatch(e); in == nil {
+			return false
+		}
+	}
 	w.tell(m.name, "LIES: pins %s, which is pinned already", root.Short())
 	return m.sneak(e, func(keys wire.Keys, n uint64) (wire.Pin, error) {
-		return wire.Pin{Root: root, Tag: keys.PinTag(m.self.Key, n), Handles: handlesOf(keys, m.self.Key, n, root, topics[:1])}, nil
+		return wire.Pin{Root: root, Tag: keys.PinTag(m.self.Key, n), Handles: handlesOf(keys, m.self.Key, n, root, in)}, nil
 	})
+}
+
+// ownBatch is one that the member has sealed in an epoch, with its topics.
+func (m *member) ownBatch(e *store.Epoch) (root wire.Hash, in []string) {
+	m.read(func(tx *store.Tx) error {
+		rows, err := tx.Query(`SELECT root FROM batches WHERE own AND audience = $1 AND epoch = $2 AND tx_type <> 'unpinned' ORDER BY seq`, e.Audience, int64(e.Epoch))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		var roots []wire.Hash
+		for rows.Next() {
+			if err := rows.Scan(&root); err != nil {
+				return err
+			}
+			roots = append(roots, root)
+		}
+		if err := rows.Err(); err != nil || len(roots) == 0 {
+			return err
+		}
+		root = pick(m.w, roots)
+		messages, err := tx.MessagesOfBatch(root, m.org)
+		for _, msg := range messages {
+			for _, t := range msg.Header.Topics {
+				if !slices.Contains(in, t) {
+					in = append(in, t)
+				}
+			}
+		}
+		return err
+	})
+	return root, in
 }
 
 // doubleStatement votes against an entry of somebody else, also one that it has

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -59,9 +60,11 @@ func (w *world) newMember(name string, index int) *member {
 		at: map[contextKey]int{}, since: map[contextKey][]verdict{},
 	}
 	m.self = message.Self{Org: m.org, Name: name, Salt: salt, Key: addresses[0], Node: uuid.Must(uuid.NewRandom()), NodeName: name + "-node"}
-	if w.opt.OpenDB == nil {
+	if w.opt.Postgres {
+		m.path = storetest.Path(w.t)
+	} else {
 		m.path = w.path(name, "parley.db")
-		empty, err := os.ReadFile(storetest.Path(w.t))
+		empty, err := os.ReadFile(storetest.File(w.t))
 		w.must(err)
 		w.must(os.WriteFile(m.path, empty, 0o600))
 	}
@@ -70,9 +73,6 @@ func (w *world) newMember(name string, index int) *member {
 
 // open opens the member's database.
 func (m *member) open() (*store.DB, error) {
-	if m.w.opt.OpenDB != nil {
-		return m.w.opt.OpenDB(m.name)
-	}
 	return store.Open(background, store.Options{Path: m.path, Readers: 1, Log: m.w.story.logger(m.name)})
 }
 
@@ -111,10 +111,22 @@ func (m *member) start() {
 	w.must(err)
 	p.workers = p.node.Workers()
 	w.must(p.node.Messages.Start(ctx))
+	m.resumes()
 	p.ctx = ctx
 	p.silence, err = connection.Start(ctx, p.node.Network.OrgByCertificate, handler{p})
 	w.must(err)
 	w.tell(m.name, "starts")
+}
+
+// resumes checks that whoever waits for parcels of an earlier run has a sender.
+func (m *member) resumes() {
+	var waiting []store.OutboxSummary
+	m.read(func(tx *store.Tx) (err error) { waiting, err = tx.OutboxByPeer(); return err })
+	for _, o := range waiting {
+		if !slices.ContainsFunc(m.proc.node.Messages.Peers(), func(p *message.Peer) bool { return p.Org == o.Peer }) {
+			m.w.fail("%s starts, and nobody sends the %d parcels for %s", m.name, o.Waiting, o.Peer.Short())
+		}
+	}
 }
 
 // stop ends the node in good order.

@@ -1,8 +1,12 @@
 package simulation
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -35,13 +39,24 @@ type verdict struct {
 // it.
 type history struct {
 	list []verdict
-	has  map[wire.UUID]bool
+	has  map[place]bool
 }
 
-// definitions is the network's context of definitions. Who joins later does not
-// have those before its first epoch, and finds a name free that is taken:
-// docs/simulation.md, "Open".
-const definitions = "ff_definition"
+// place is what a message can have only once.
+type place struct {
+	id        wire.UUID
+	confirmed bool
+}
+
+func (v verdict) place() place { return place{v.id, v.typ == "message_confirmed"} }
+
+// Who joins later does not know what was before its first epoch: it finds a name
+// free that is taken, and does not know a liar's message again that was
+// confirmed before. See docs/simulation.md, "Open".
+const (
+	definitions  = "ff_definition" // the network's context of definitions
+	doubleReason = "the same message was confirmed before"
+)
 
 // skipReason is what order says of a message that was voted away.
 const skipReason = "votes say that its payload cannot be had"
@@ -92,7 +107,7 @@ func (w *world) watch() {
 			m.bury()
 			continue
 		}
-		if p.commits != p.seen || w.opt.OpenDB != nil {
+		if p.commits != p.seen || w.opt.Postgres {
 			p.seen = p.commits
 			if !m.liar {
 				m.observe()
@@ -133,7 +148,7 @@ func (m *member) observe() {
 // event holds one verdict against the context's order.
 func (m *member) event(tx *store.Tx, e *store.Event) error {
 	w := m.w
-	msg, err := tx.MessageByID("default", *e.Reference)
+	msg, err := messageOf(tx, e)
 	if err != nil {
 		return err
 	}
@@ -161,7 +176,7 @@ func (m *member) event(tx *store.Tx, e *store.Event) error {
 	}
 	h := w.contexts[key]
 	if h == nil {
-		h = &history{has: map[wire.UUID]bool{}}
+		h = &history{has: map[place]bool{}}
 		w.contexts[key] = h
 	}
 	at := m.at[key]
@@ -172,7 +187,7 @@ func (m *member) event(tx *store.Tx, e *store.Event) error {
 		}
 		return nil
 	}
-	if h.has[v.id] {
+	if h.has[v.place()] {
 		w.fail("%s has %s twice in %s", m.name, label, w.contextName(key))
 	}
 	if n := len(h.list); n > 0 && key.unpinned.IsZero() {
@@ -180,9 +195,28 @@ func (m *member) event(tx *store.Tx, e *store.Event) error {
 			w.fail("%s has %s (record %d, message %d) in %s after record %d, message %d: not the ledger's order", m.name, label, v.number, v.index, w.contextName(key), last.number, last.index)
 		}
 	}
-	h.has[v.id] = true
+	h.has[v.place()] = true
 	h.list = append(h.list, v)
 	return nil
+}
+
+// messageOf is the message that an event is about. A liar can put one message
+// into two batches; the second is rejected.
+func messageOf(tx *store.Tx, e *store.Event) (*store.Message, error) {
+	state := strings.TrimPrefix(e.Type, "message_")
+	var root wire.Hash
+	var org wire.OrgID
+	err := tx.QueryRow(`SELECT root, org FROM messages WHERE id = $1 AND state = $2 ORDER BY seq DESC LIMIT 1`, *e.Reference, state).Scan(&root, &org)
+	if err != nil {
+		return nil, fmt.Errorf("message %s of event %d is not %s: %w", e.Reference, e.Sequence, state, err)
+	}
+	messages, err := tx.MessagesOfBatch(root, org)
+	for _, m := range messages {
+		if m.Header.ID == *e.Reference {
+			return m, nil
+		}
+	}
+	return nil, errors.Join(err, fmt.Errorf("message %s is not in its batch %s", e.Reference, root.Short()))
 }
 
 // grounds are what a pinned message's verdict stands on: its pin is final on
@@ -194,7 +228,7 @@ func (m *member) grounds(tx *store.Tx, msg *store.Message, label string) (number
 		return 0, err
 	}
 	for i := range pins {
-		if p := &pins[i]; p.State == store.PinOpen || p.State == store.PinDone {
+		if p := &pins[i]; (p.State == store.PinOpen || p.State == store.PinDone) && *p.Audience == msg.Audience {
 			number = p.Number
 			break
 		}
@@ -305,6 +339,13 @@ func (m *member) kept() {
 			m.w.fail("%s has lost events: the last is %d, and %d was seen", m.name, last, m.cursor)
 		}
 		return err
+	})
+}
+
+// keys lists the contexts in a fixed order.
+func (w *world) keys() []contextKey {
+	return slices.SortedFunc(maps.Keys(w.contexts), func(a, b contextKey) int {
+		return cmp.Or(bytes.Compare(a.audience[:], b.audience[:]), strings.Compare(a.topic, b.topic), bytes.Compare(a.unpinned[:], b.unpinned[:]))
 	})
 }
 

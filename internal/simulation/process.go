@@ -158,9 +158,6 @@ type diskTable struct {
 }
 
 func (d *diskTable) watch(path string, p *process) {
-	if path == "" {
-		return
-	}
 	d.once.Do(func() { sqlite.RegisterConnectionHook(d.connected) })
 	d.processes.Store(path, p)
 }

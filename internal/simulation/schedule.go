@@ -297,13 +297,25 @@ func (w *world) restart() bool {
 	return true
 }
 
-// arm prepares a fault at one of the next commits or effects of a member.
+// arm prepares a fault at one of the next commits or effects of a member. Often
+// it hits a step of a worker that has just got something to do.
 func (w *world) arm(kinds ...faultKind) bool {
 	up := w.running()
 	if len(up) == 0 {
 		return w.restart()
 	}
-	pick(w, up).proc.fault = &fault{in: 1 + w.rng.IntN(12), what: pick(w, kinds)}
+	m := pick(w, up)
+	f := &fault{in: 1 + w.rng.IntN(12), what: pick(w, kinds)}
+	if w.chance(700) {
+		m.feed()
+		f.in = 1 + w.rng.IntN(3)
+		m.proc.fault = f
+		if !m.proc.dead {
+			m.step(pick(w, m.proc.workers))
+		}
+		return true
+	}
+	m.proc.fault = f
 	return true
 }
 

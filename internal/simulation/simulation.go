@@ -34,7 +34,6 @@ import (
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/internal/ledger/sim"
 	"github.com/parley-node/parley/internal/node"
-	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -45,9 +44,9 @@ type Options struct {
 	// Calm leaves out crashes and disk faults, so that the history does not
 	// depend on how a database groups its commits.
 	Calm bool
-	// OpenDB opens the database of a member, the same one each time. Nil is
-	// SQLite in the run's folder.
-	OpenDB func(name string) (*store.DB, error)
+	// Postgres keeps the members' databases on the PostgreSQL server of the
+	// tests; see storetest. It has no crashes: only a calm run can have it.
+	Postgres bool
 	// Tell is called with each line of the story as it happens; nil keeps the
 	// story for a failure.
 	Tell func(line string)

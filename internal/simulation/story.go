@@ -66,7 +66,7 @@ func (s *story) logger(who string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(&logLines{s, who}, &slog.HandlerOptions{
 		Level: slog.LevelInfo,
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey || a.Key == slog.LevelKey {
+			if a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == "path" { // the run's folder
 				return slog.Attr{}
 			}
 			return a
