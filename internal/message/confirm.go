@@ -184,7 +184,19 @@ func (c *confirmer) load() error {
 		}
 	}
 	c.loaded = true
-	return nil
+	return c.watchExposed()
+}
+
+// watchExposed has the audiences look at the ledger's time again whose decided
+// entries hold votes: members may have left, which may complete them.
+func (c *confirmer) watchExposed() error {
+	exposed, err := c.tx.ExposedAudiences()
+	for _, id := range exposed {
+		if m := c.machines[id]; m != nil {
+			m.waiting = true
+		}
+	}
+	return err
 }
 
 // secret takes in a new epoch secret: of an audience that this node is invited
@@ -249,6 +261,9 @@ func (c *confirmer) pins(touched touched) error {
 			m.expect(m.KeysChanged(behind(newest.Position)))
 		}
 		c.members = members
+		if err := c.watchExposed(); err != nil {
+			return err
+		}
 	}
 	for i := range pins {
 		p := &pins[i]

@@ -58,13 +58,16 @@ func (h history) Past(author wire.OrgID, root wire.Hash) (e order.Entry, ok bool
 }
 
 func (h history) PastFrom(author wire.OrgID, from uint64, limit int) []order.Entry {
-	rows, err := h.m.c.tx.PastEntriesOf(h.m.ID(), author, from, limit)
+	return h.entries(h.m.c.tx.PastEntriesOf(h.m.ID(), author, from, limit))
+}
+
+func (h history) Exposed() []order.Entry { return h.entries(h.m.c.tx.ExposedEntries(h.m.ID())) }
+
+func (h history) entries(rows [][]byte, err error) []order.Entry {
 	h.m.c.note(err)
-	var all []order.Entry
-	for _, b := range rows {
-		var e order.Entry
-		h.m.c.note(json.Unmarshal(b, &e))
-		all = append(all, e)
+	all := make([]order.Entry, len(rows))
+	for i, b := range rows {
+		h.m.c.note(json.Unmarshal(b, &all[i]))
 	}
 	return all
 }

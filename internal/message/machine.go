@@ -294,11 +294,13 @@ func (m *machine) effects(e order.Effects) error {
 		if err != nil {
 			return err
 		}
+		id := wire.Entry{Author: row.Author, Root: row.Root}
 		if row.Live() {
+			m.enter(id)
 			err = m.c.tx.SetEntry(row.Number, b)
-		} else { // decided, and no vote can change that any more
-			m.leave(wire.Entry{Author: row.Author, Root: row.Root})
-			err = m.c.tx.ClosePin(row.Number, "", b)
+		} else { // decided, and its votes do not suffice
+			m.leave(id)
+			err = m.c.tx.ClosePin(row.Number, "", b, row.Exposed())
 		}
 		if err != nil {
 			return err

@@ -78,7 +78,7 @@ func (w *writer) verdict(v order.Verdict) error {
 		return tx.SetEntry(v.Number, row)
 	}
 	w.m.leave(id)
-	return tx.ClosePin(v.Number, v.Reason, row)
+	return tx.ClosePin(v.Number, v.Reason, row, v.Row.Exposed())
 }
 
 // noteOnLedger writes what applications see of the pin: a ledger event, and

@@ -587,6 +587,15 @@ func (n *node) PastFrom(author wire.OrgID, from uint64, limit int) (rows []Entry
 	return rows[max(0, len(rows)-limit):]
 }
 
+func (n *node) Exposed() (rows []Entry) {
+	for _, row := range n.rows {
+		if row.Exposed() && !row.Live() {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
 // Defined is about the node's own audience, as if it were the network's.
 func (n *node) Defined(before wire.Position) bool {
 	return n.a.Settled(n.w.contexts(definitions)[0], before)

@@ -271,16 +271,16 @@ func (m *member) ownBatch(e *store.Epoch) (root wire.Hash, in []string) {
 }
 
 // doubleStatement votes against an entry of somebody else, also one that it has
-// receipted itself.
+// receipted itself, or that has its verdict.
 func (w *world) doubleStatement(m *member) bool {
 	epochs := m.currentEpochs()
 	if len(epochs) == 0 {
 		return false
 	}
 	e := pick(w, epochs)
-	var open []wire.Entry
+	var pinned []wire.Entry
 	m.read(func(tx *store.Tx) error {
-		rows, err := tx.Query(`SELECT org, root FROM pins WHERE audience = $1 AND state = 'open' AND org <> $2 ORDER BY number`, e.Audience, m.org)
+		rows, err := tx.Query(`SELECT org, root FROM pins WHERE audience = $1 AND state IN ('open', 'done') AND org <> $2 ORDER BY number DESC LIMIT 6`, e.Audience, m.org)
 		if err != nil {
 			return err
 		}
@@ -290,14 +290,14 @@ func (w *world) doubleStatement(m *member) bool {
 			if err := rows.Scan(&id.Author, &id.Root); err != nil {
 				return err
 			}
-			open = append(open, id)
+			pinned = append(pinned, id)
 		}
 		return rows.Err()
 	})
-	if len(open) == 0 {
+	if len(pinned) == 0 {
 		return false
 	}
-	against := pick(w, open)
+	against := pick(w, pinned)
 	w.tell(m.name, "LIES: votes against %s", against.Root.Short())
 	return m.sneak(e, func(keys wire.Keys, n uint64) (wire.Pin, error) {
 		pin := wire.Pin{Tag: keys.PinTag(m.self.Key, n)}
