@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	pinPage     = 500
-	arrivalPage = 2000
-	maxVerdicts = 2000 // of one transaction
+	usualPinPage = 500
+	arrivalPage  = 2000
+	maxVerdicts  = 2000 // of one transaction
 )
 
 // confirmer turns pins and arrivals into verdicts (T4). It alone owns the order
@@ -243,11 +243,11 @@ func (c *confirmer) secret(audience wire.Hash) error {
 
 // pins applies the next page of pins.
 func (c *confirmer) pins(touched touched) error {
-	pins, err := c.tx.PinsAfter(c.through, pinPage)
+	pins, err := c.tx.PinsAfter(c.through, c.s.PinPage)
 	if err != nil {
 		return err
 	}
-	c.behind = len(pins) == pinPage
+	c.behind = len(pins) == c.s.PinPage
 	last, err := c.tx.LastRecord()
 	if err != nil || last == nil {
 		return err

@@ -39,11 +39,11 @@ func (h history) Pinned(author wire.OrgID, root wire.Hash) bool {
 	return ok
 }
 
-func (h history) Confirmed(message wire.Hash) bool {
-	if h.m.fresh[message] {
+func (h history) Confirmed(message wire.Hash, epoch uint64) bool {
+	if h.m.fresh[epochMessage{epoch, message}] {
 		return true
 	}
-	ok, err := h.m.c.tx.MessageConfirmed(h.m.ID(), store.Hex(message.String()))
+	ok, err := h.m.c.tx.MessageConfirmed(h.m.ID(), epoch, store.Hex(message.String()))
 	h.m.c.note(err)
 	return ok
 }

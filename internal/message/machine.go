@@ -19,12 +19,19 @@ type machine struct {
 	keys     *wire.Keys     // of the current epoch
 	reserved wire.ContextID // of definitions, once keys are known: epochs do not change it
 	batches  map[wire.Entry]*openBatch
-	fresh    map[wire.Hash]bool  // messages confirmed in the running step
-	voted    map[wire.Entry]bool // this run has voted to skip
-	looked   time.Time           // when it looked for overdue entries last
-	beat     time.Time           // when it queued a heartbeat last
-	applied  uint64              // number of the last pin applied
-	waiting  bool                // wants to be told when the ledger moves
+	fresh    map[epochMessage]bool // messages confirmed in the running step
+	voted    map[wire.Entry]bool   // this run has voted to skip
+	looked   time.Time             // when it looked for overdue entries last
+	beat     time.Time             // when it queued a heartbeat last
+	applied  uint64                // number of the last pin applied
+	waiting  bool                  // wants to be told when the ledger moves
+}
+
+// epochMessage is a message in an epoch: once in each it can be confirmed, since
+// a member that joins with one knows nothing of those before.
+type epochMessage struct {
+	epoch uint64
+	hash  wire.Hash
 }
 
 // openBatch is a batch with open messages.
@@ -84,7 +91,7 @@ func (c *confirmer) restore(a *store.Audience) error {
 		}
 		st.Entries = append(st.Entries, e)
 	}
-	m := &machine{c: c, seq: a.Seq, batches: map[wire.Entry]*openBatch{}, fresh: map[wire.Hash]bool{}, voted: map[wire.Entry]bool{}, waiting: len(st.Entries) > 0}
+	m := &machine{c: c, seq: a.Seq, batches: map[wire.Entry]*openBatch{}, fresh: map[epochMessage]bool{}, voted: map[wire.Entry]bool{}, waiting: len(st.Entries) > 0}
 	if last != nil {
 		m.applied = last.Number
 	}

@@ -162,7 +162,7 @@ func (w *writer) message(v order.Verdict, m *store.Message) error {
 		}
 	} else {
 		m.State = StateConfirmed
-		w.m.fresh[v.Message] = true
+		w.m.fresh[epochMessage{v.Row.Epoch, v.Message}] = true
 		w.confirmed = append(w.confirmed, m.Seq)
 	}
 	s := w.m.c.s

@@ -49,6 +49,8 @@ type Parts struct {
 	Now    func() time.Time                    // time.Now if nil
 	NewID  func() wire.UUID                    // version 7 if nil
 	Jitter func(d time.Duration) time.Duration // see message.Config
+	// PinPage is how many pins one confirm step applies; see message.Config.
+	PinPage int
 }
 
 // Founding is the definition and secret of a network's first epoch.
@@ -102,7 +104,7 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 		Self: p.Self, Namespace: p.Namespace, NetName: p.Namespace,
 		DB: p.DB, Keys: p.Keys, Ledger: p.Ledger, Exchange: p.Exchange, Blobs: p.Blobs, Network: n.Network,
 		Definitions: definitions, EventsCommitted: func() { n.Events.Committed(); n.register.confirmed() },
-		Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter,
+		Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter, PinPage: p.PinPage,
 	}, n.startSender)
 	// The one cycle of the packages, cut in the open: a confirmed definition
 	// changes datatypes and identities, whose packages send messages.

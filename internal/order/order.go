@@ -69,8 +69,9 @@ type Params struct {
 type History interface {
 	// Pinned tells whether an earlier pin that was not void named this batch.
 	Pinned(author wire.OrgID, root wire.Hash) bool
-	// Confirmed tells whether a message with this hash was confirmed.
-	Confirmed(message wire.Hash) bool
+	// Confirmed tells whether a message with this hash was confirmed in a batch
+	// of this epoch.
+	Confirmed(message wire.Hash, epoch uint64) bool
 	// Past is the stored row of an entry that is no longer open.
 	Past(author wire.OrgID, root wire.Hash) (Entry, bool)
 	// PastFrom are the stored rows of an author's entries that are no longer

@@ -12,6 +12,7 @@ import (
 type profile struct {
 	founders, candidates int
 	confirmations        uint64
+	pinPage              int // pins of one confirm step; 0 for the usual number
 	liar                 bool
 	lost, answerLost     int // of 1000 requests
 	lateness             int // of 1000 requests: arrives later, the sender learns nothing
@@ -27,8 +28,8 @@ func (p profile) String() string {
 		}
 	}
 	slices.Sort(on)
-	return fmt.Sprintf("%d founders, %d candidates, %d confirmations, liar %v, of 1000 requests %d lost, %d answers lost, %d late, %d doubled; %s",
-		p.founders, p.candidates, p.confirmations, p.liar, p.lost, p.answerLost, p.lateness, p.doubled, strings.Join(on, ", "))
+	return fmt.Sprintf("%d founders, %d candidates, %d confirmations, confirm steps of %d pins, liar %v, of 1000 requests %d lost, %d answers lost, %d late, %d doubled; %s",
+		p.founders, p.candidates, p.confirmations, p.pinPage, p.liar, p.lost, p.answerLost, p.lateness, p.doubled, strings.Join(on, ", "))
 }
 
 // draw draws the profile of the seed.
@@ -44,6 +45,9 @@ func (w *world) draw() profile {
 	}
 	if w.chance(300) {
 		p.confirmations = 2
+	}
+	if w.chance(500) {
+		p.pinPage = 3 + w.rng.IntN(5)
 	}
 	p.liar = w.chance(400)
 	for _, rate := range []*int{&p.lost, &p.answerLost, &p.lateness, &p.doubled} {

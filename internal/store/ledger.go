@@ -284,10 +284,12 @@ func (tx *Tx) LastApplied(audience wire.Hash) (*Record, error) {
 }
 
 // MessageConfirmed says whether a pinned message with this hash is confirmed in
-// an audience. Unpinned ones do not count: not every member has the same.
-func (tx *Tx) MessageConfirmed(audience wire.Hash, hash Hex) (bool, error) {
+// an epoch of an audience. Unpinned ones do not count: not every member has the
+// same.
+func (tx *Tx) MessageConfirmed(audience wire.Hash, epoch uint64, hash Hex) (bool, error) {
 	var n int
-	err := tx.QueryRow(`SELECT COUNT(*) FROM messages WHERE hash = $1 AND audience = $2 AND state = 'confirmed' AND tx_type <> 'unpinned'`, string(hash), audience).Scan(&n)
+	err := tx.QueryRow(`SELECT COUNT(*) FROM messages m JOIN batches b ON b.root = m.root AND b.org = m.org
+		WHERE m.hash = $1 AND m.audience = $2 AND m.state = 'confirmed' AND m.tx_type <> 'unpinned' AND b.epoch = $3`, string(hash), audience, int64(epoch)).Scan(&n)
 	return n > 0, err
 }
 

@@ -121,10 +121,15 @@ func scanMessagePtr(r *Rows, m **Message) error {
 	return scanMessage(r, *m)
 }
 
-// MessageByID returns the newest message with an id in a namespace, or
-// ErrNoRows.
+// decidedFirst orders messages that share an id, which only a lie brings about:
+// one that is confirmed is what the network knows by it, and none that comes
+// later takes its place.
+const decidedFirst = ` ORDER BY CASE state WHEN 'confirmed' THEN 0 ELSE 1 END, seq`
+
+// MessageByID returns the message with an id in a namespace, or ErrNoRows; of
+// several the confirmed one, else the oldest.
 func (tx *Tx) MessageByID(namespace string, id UUID) (*Message, error) {
-	return queryOne(tx, scanMessagePtr, selectMessages+` WHERE id = $1 AND namespace = $2 ORDER BY seq DESC LIMIT 1`, id, namespace)
+	return queryOne(tx, scanMessagePtr, selectMessages+` WHERE id = $1 AND namespace = $2`+decidedFirst+` LIMIT 1`, id, namespace)
 }
 
 // MessageByHash returns the message with a leaf hash in an audience, or
