@@ -50,13 +50,9 @@ type place struct {
 
 func (v verdict) place() place { return place{v.id, v.typ == "message_confirmed"} }
 
-// Who joins later does not know what was before its first epoch: it finds a name
-// free that is taken, and does not know a liar's message again that was
-// confirmed before. See docs/simulation.md, "Open".
-const (
-	definitions  = "ff_definition" // the network's context of definitions
-	doubleReason = "the same message was confirmed before"
-)
+// definitions is the network's context of definitions. Who joins later finds a
+// name free that was taken before its first epoch: docs/simulation.md, "Open".
+const definitions = "ff_definition"
 
 // skipReason is what order says of a message that was voted away.
 const skipReason = "votes say that its payload cannot be had"

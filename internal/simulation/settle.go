@@ -288,7 +288,7 @@ func (m *member) joined(key contextKey, h *history) {
 	for i, v := range own {
 		want := h.list[first+i]
 		sameMessage := v.id == want.id && v.number == want.number && v.index == want.index
-		if v != want && !(sameMessage && (key.topic == definitions || want.reason == doubleReason)) {
+		if v != want && !(sameMessage && key.topic == definitions) {
 			m.w.fail("%s, which came later, has %s %s in %s, where the others have %s %s", m.name, m.w.labelOf(v.id), v, m.w.contextName(key), m.w.labelOf(want.id), want)
 		}
 	}

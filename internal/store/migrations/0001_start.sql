@@ -92,6 +92,14 @@ CREATE TABLE epochs (
 );
 CREATE INDEX epochs_hash ON epochs (hash);
 
+-- Who has told this node, which joined with an epoch, which pin made it current.
+CREATE TABLE attestations (
+  definition {{bytes}} NOT NULL,    -- epochs.hash
+  org        {{bytes}} NOT NULL,
+  pin        BIGINT NOT NULL,
+  PRIMARY KEY (definition, org)
+);
+
 -- Which pin numbers of each key the ledger has shown (order.Window).
 CREATE TABLE windows (
   audience {{bytes}} NOT NULL,
