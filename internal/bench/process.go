@@ -15,6 +15,7 @@ type Usage struct {
 	Name     string  `json:"name"`
 	PID      int     `json:"pid"`
 	CPU      float64 `json:"cpu"`      // processors in use, on average
+	Seconds  float64 `json:"seconds"`  // processor time used
 	RSSMB    float64 `json:"rssMB"`    // resident memory at the end, in MB
 	PeakMB   float64 `json:"peakMB"`   // and at most
 	SlopeMB  float64 `json:"slopeMB"`  // growth over the last two thirds, MB a minute; 0 below a minute
@@ -89,7 +90,8 @@ func (w *watch) stop() []Usage {
 		u := Usage{Name: p.Name, PID: p.PID}
 		if cpu, err := cpuSeconds(p.PID); err == nil && p.ok && len(p.rssMB) > 0 {
 			u.Measured = true
-			u.CPU = (cpu - p.cpu) / time.Since(w.began).Seconds()
+			u.Seconds = cpu - p.cpu
+			u.CPU = u.Seconds / time.Since(w.began).Seconds()
 			u.RSSMB = p.rssMB[len(p.rssMB)-1]
 			for _, mb := range p.rssMB {
 				u.PeakMB = max(u.PeakMB, mb)

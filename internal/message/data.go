@@ -30,6 +30,9 @@ type DataInput struct {
 	Value     json.RawMessage    `json:"value,omitempty"`
 }
 
+// namesStored says whether the database must be asked about an entry.
+func (d DataInput) namesStored() bool { return d.ID != nil && d.Value == nil || d.Datatype != nil }
+
 const (
 	validatorJSON       = "json"
 	validatorNone       = "none"
@@ -139,7 +142,8 @@ func (s *Service) addData(ctx context.Context, in DataInput, info *blob.Info, na
 	})
 }
 
-// newData checks a value and computes its hash and commitment.
+// newData checks a value and computes its hash and commitment. tx may be nil if
+// the entry names nothing stored.
 func (s *Service) newData(tx *store.Tx, in DataInput, info *blob.Info, name, dir string) (*store.Data, error) {
 	row := &store.Data{ID: s.NewID(), Validator: strings.ToLower(in.Validator), Namespace: s.Namespace, Created: s.now(), Datatype: in.Datatype, Seed: newSalt()}
 	if row.Validator == "" {

@@ -3,6 +3,7 @@ package message
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/parley-node/parley/internal/order"
@@ -17,19 +18,27 @@ type machine struct {
 	seq     int64      // audiences.seq
 	keys    *wire.Keys // of the current epoch
 	batches map[wire.Entry]*openBatch
-	fresh   map[wire.Hash]bool  // messages confirmed in the running step
-	voted   map[wire.Entry]bool // this run has voted to skip
-	looked  time.Time           // when it looked for overdue entries last
-	beat    time.Time           // when it queued a heartbeat last
-	applied uint64              // number of the last pin applied
-	waiting bool                // wants to be told when the ledger moves
+	known   map[wire.Hash]*knownMessage // those of the batches
+	voted   map[wire.Entry]bool         // this run has voted to skip
+	looked  time.Time                   // when it looked for overdue entries last
+	beat    time.Time                   // when it queued a heartbeat last
+	applied uint64                      // number of the last pin applied
+	waiting bool                        // wants to be told when the ledger moves
+}
+
+// knownMessage is a message of open batches. Only a lie puts one message into
+// several.
+type knownMessage struct {
+	batches   int  // how many hold it
+	confirmed bool // in one of them, or before
 }
 
 // openBatch is a batch with open messages.
 type openBatch struct {
 	row      *store.BatchRow
 	messages []*store.Message
-	noted    bool // its ledger event is written
+	hashes   []wire.Hash // of the messages
+	noted    bool        // its ledger event is written
 }
 
 // restore rebuilds one machine and brings it up to the point that the others
@@ -82,7 +91,7 @@ func (c *confirmer) restore(a *store.Audience) error {
 		}
 		st.Entries = append(st.Entries, e)
 	}
-	m := &machine{c: c, seq: a.Seq, batches: map[wire.Entry]*openBatch{}, fresh: map[wire.Hash]bool{}, voted: map[wire.Entry]bool{}, waiting: len(st.Entries) > 0}
+	m := &machine{c: c, seq: a.Seq, batches: map[wire.Entry]*openBatch{}, known: map[wire.Hash]*knownMessage{}, voted: map[wire.Entry]bool{}, waiting: len(st.Entries) > 0}
 	if last != nil {
 		m.applied = last.Number
 	}
@@ -374,6 +383,10 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 			return err
 		}
 	}
+	before, err := m.c.tx.ConfirmedBefore(m.ID(), messages)
+	if err != nil {
+		return err
+	}
 	for _, msg := range messages {
 		hash, err := wire.ParseHash(string(msg.Hash))
 		if err != nil {
@@ -388,8 +401,27 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 	if err := m.Payload(author, root, p); err != nil {
 		return nil // decided meanwhile
 	}
-	m.batches[id] = &openBatch{row: row, messages: messages}
+	b := &openBatch{row: row, messages: messages, hashes: make([]wire.Hash, len(messages))}
+	for i, msg := range messages {
+		hash := p.Messages[i].Hash
+		b.hashes[i] = hash
+		if m.known[hash] == nil {
+			m.known[hash] = &knownMessage{confirmed: slices.Contains(before, msg.Hash)}
+		}
+		m.known[hash].batches++
+	}
+	m.batches[id] = b
 	return nil
+}
+
+// close forgets a batch whose messages are all decided.
+func (m *machine) close(id wire.Entry) {
+	for _, hash := range m.batches[id].hashes {
+		if m.known[hash].batches--; m.known[hash].batches == 0 {
+			delete(m.known, hash)
+		}
+	}
+	delete(m.batches, id)
 }
 
 // receipts gives an open entry the receipts that are here.
@@ -431,7 +463,6 @@ func (m *machine) decide(verdicts *int) error {
 	if err := w.flush(); err != nil {
 		return err
 	}
-	clear(m.fresh)
 	m.waiting = m.Waiting()
 	return nil
 }

@@ -351,16 +351,13 @@ func storeReceived(tx *store.Tx, messages []*store.Message, data [][]*store.Data
 	if err := tx.InsertData(all); err != nil {
 		return err
 	}
+	var links []store.DataLink
 	for i, m := range messages {
-		seqs := make([]int64, len(data[i]))
 		for j, d := range data[i] {
-			seqs[j] = d.Seq
-		}
-		if err := tx.LinkData(m.Seq, seqs); err != nil {
-			return err
+			links = append(links, store.DataLink{Message: m.Seq, Index: j, Data: d.Seq})
 		}
 	}
-	return nil
+	return tx.LinkData(links)
 }
 
 // signReceipt signs that we hold an entry, or an epoch's secret.

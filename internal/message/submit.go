@@ -91,7 +91,7 @@ func (s *Service) Define(ctx context.Context, tag string, body any) (*store.Mess
 }
 
 // submit checks a message, computes everything that can be computed without
-// the writer, and stores it in one transaction (T1).
+// the writer, and stores it (T1).
 func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) {
 	m, err := s.draft(in)
 	if err != nil {
@@ -101,31 +101,22 @@ func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) 
 	if err != nil {
 		return nil, err
 	}
-	var to *target
-	var items []item
-	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
-		if m.Header.Author, m.Header.Key, err = s.author(in.Header, here); err != nil {
-			return err
-		}
-		if to, err = s.target(tx, in); err != nil {
-			return err
-		}
-		items, err = s.resolveData(tx, in.Data)
-		return err
-	})
+	if m.Header.Author, m.Header.Key, err = s.author(in.Header, here); err != nil {
+		return nil, err
+	}
+	to, items, err := s.resolve(ctx, in)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.seal(m, items); err != nil {
 		return nil, err
 	}
-	var invite []wire.OrgID
-	err = s.DB.Write(ctx, func(tx *store.Tx) (err error) {
-		if invite, err = s.enterAudience(tx, to, m); err != nil {
-			return err
-		}
-		return insertMessage(tx, m, items)
-	})
+	if to.group == nil {
+		to.enter(m)
+		err = s.intake.put(ctx, m, items)
+	} else {
+		err = s.putWithGroup(ctx, to, m, items)
+	}
 	var dup *store.DuplicateKey
 	if errors.As(err, &dup) {
 		return nil, errs.New("FF10430", 409, "idempotency key %q was already used for message %s", in.IdempotencyKey, dup.ID)
@@ -133,9 +124,42 @@ func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) 
 	if err != nil {
 		return nil, err
 	}
-	s.wakePeers(invite)
 	s.Wake.Batch.Set()
 	return m, nil
+}
+
+// resolve finds the audience and the data of a message. Most name no stored
+// thing but their group, and need no look into the database.
+func (s *Service) resolve(ctx context.Context, in Input) (to *target, items []item, err error) {
+	to = s.knownTarget(in)
+	if to != nil && !slices.ContainsFunc(in.Data, DataInput.namesStored) {
+		items, err = s.resolveData(nil, in.Data)
+		return to, items, err
+	}
+	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
+		if to, err = s.target(tx, in); err != nil {
+			return err
+		}
+		items, err = s.resolveData(tx, in.Data)
+		return err
+	})
+	return to, items, err
+}
+
+// putWithGroup stores a message together with its group, unless an equal group
+// came up meanwhile.
+func (s *Service) putWithGroup(ctx context.Context, to *target, m *store.Message, items []item) error {
+	var invite []wire.OrgID
+	err := s.DB.Write(ctx, func(tx *store.Tx) (err error) {
+		if invite, err = s.enterGroup(tx, to, m); err != nil {
+			return err
+		}
+		return insertMessages(tx, []*handedIn{{message: m, items: items}})
+	})
+	if err == nil {
+		s.wakePeers(invite)
+	}
+	return err
 }
 
 // draft checks what can be checked without the database.
@@ -247,26 +271,6 @@ func (s *Service) seal(m *store.Message, items []item) error {
 	m.Hash = store.Hex(hash.String())
 	m.Wire, err = wire.Marshal(h)
 	return err
-}
-
-// insertMessage stores a message and its data; what is stored already is
-// linked.
-func insertMessage(tx *store.Tx, m *store.Message, items []item) error {
-	if err := tx.InsertMessages([]*store.Message{m}); err != nil {
-		return err
-	}
-	rows := make([]*store.Data, len(items))
-	for i := range items {
-		rows[i] = items[i].row
-	}
-	if err := tx.InsertData(rows); err != nil {
-		return err
-	}
-	seqs := make([]int64, len(rows))
-	for i, d := range rows {
-		seqs[i] = d.Seq
-	}
-	return tx.LinkData(m.Seq, seqs)
 }
 
 // refsHash is the hash over a message's references, as existing clients see it;

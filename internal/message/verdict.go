@@ -3,6 +3,7 @@ package message
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/parley-node/parley/internal/order"
 	"github.com/parley-node/parley/internal/store"
@@ -65,7 +66,7 @@ func (w *writer) verdict(v order.Verdict) error {
 		}
 	}
 	if b != nil {
-		delete(w.m.batches, id)
+		w.m.close(id)
 		if err := tx.FinishBatch(v.Author, v.Root, w.m.c.s.now()); err != nil {
 			return err
 		}
@@ -161,7 +162,7 @@ func (w *writer) message(v order.Verdict, m *store.Message) error {
 		}
 	} else {
 		m.State = StateConfirmed
-		w.m.fresh[v.Message] = true
+		w.m.known[v.Message].confirmed = true
 		w.confirmed = append(w.confirmed, m.Seq)
 	}
 	s := w.m.c.s
@@ -210,7 +211,8 @@ func (w *writer) flushMessages() error {
 	if len(w.confirmed) == 0 {
 		return nil
 	}
-	_, err := w.m.c.tx.SetMessagesState(w.confirmed, store.MessageUpdate{State: StateConfirmed, Confirmed: w.m.c.s.now()})
+	slices.Sort(w.confirmed)
+	err := w.m.c.tx.ConfirmMessages(w.confirmed, w.m.c.s.now())
 	w.confirmed = w.confirmed[:0]
 	return err
 }
