@@ -41,9 +41,6 @@ const (
 	definitionDatatype = "datatype" // wire.Definition.Kind
 )
 
-// item is a data row that a message is about to reference.
-type item struct{ row *store.Data }
-
 func blobRow(b blob.Info, at store.Time) *store.Blob {
 	return &store.Blob{Hash: store.Hex(b.Hash.String()), Size: b.Size, Chunks: b.Chunks, Created: at}
 }
@@ -261,15 +258,15 @@ func (s *Service) dataRow(w *wire.DataItem, commitment wire.Hash, at store.Time)
 }
 
 // resolveData finds or makes the row of each entry.
-func (s *Service) resolveData(tx *store.Tx, in []DataInput) ([]item, error) {
-	items := make([]item, 0, len(in))
+func (s *Service) resolveData(tx *store.Tx, in []DataInput) ([]*store.Data, error) {
+	items := make([]*store.Data, 0, len(in))
 	for _, d := range in {
 		if d.ID == nil || d.Value != nil {
 			row, err := s.newData(tx, d, nil, "", "")
 			if err != nil {
 				return nil, err
 			}
-			items = append(items, item{row})
+			items = append(items, row)
 			continue
 		}
 		row, err := store.Optional(tx.DataByID(s.Namespace, *d.ID))
@@ -279,7 +276,7 @@ func (s *Service) resolveData(tx *store.Tx, in []DataInput) ([]item, error) {
 		if row == nil || d.Hash != "" && d.Hash != row.Hash {
 			return nil, errs.New("FF10204", 400, "field %q names data %s, which is not stored here: upload it first", "data.id", d.ID)
 		}
-		items = append(items, item{row})
+		items = append(items, row)
 	}
 	return items, nil
 }

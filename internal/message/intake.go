@@ -13,7 +13,8 @@ import (
 // together (T1). While one transaction waits for the writer, all that come join
 // it: the more work there is, the less a message costs.
 type intake struct {
-	db *store.DB
+	db     *store.DB
+	recent *recent
 
 	mu      sync.Mutex
 	waiting []*handedIn
@@ -25,15 +26,14 @@ const maxIntake = 500
 
 // handedIn is a message on its way into the database.
 type handedIn struct {
-	message *store.Message
-	items   []item
-	done    chan error // buffered
+	source
+	done chan error // buffered
 }
 
 // put stores a message of a known audience with its data. If ctx ends before
 // that has begun, nothing is stored; after that it waits for the outcome.
-func (in *intake) put(ctx context.Context, m *store.Message, items []item) error {
-	h := &handedIn{message: m, items: items, done: make(chan error, 1)}
+func (in *intake) put(ctx context.Context, m source) error {
+	h := &handedIn{m, make(chan error, 1)}
 	in.mu.Lock()
 	in.waiting = append(in.waiting, h)
 	in.start()
@@ -85,7 +85,7 @@ func (in *intake) store() {
 		if all == nil {
 			all = in.take()
 		}
-		fault = insertMessages(tx, all)
+		fault = insertMessages(tx, sources(all))
 		return fault
 	})
 	if all == nil { // the writer did not come to it
@@ -93,25 +93,44 @@ func (in *intake) store() {
 	}
 	if fault != nil && len(all) > 1 && !errors.Is(err, store.ErrDisk) && !errors.Is(err, store.ErrUnreachable) {
 		for _, h := range all {
-			h.done <- in.db.Write(context.Background(), func(tx *store.Tx) error { return insertMessages(tx, []*handedIn{h}) })
+			h.done <- in.db.Write(context.Background(), func(tx *store.Tx) error { return insertMessages(tx, []source{h.source}) })
 		}
 		return
+	}
+	if err == nil {
+		in.recent.putReady(ownCopies(all))
 	}
 	for _, h := range all {
 		h.done <- err
 	}
 }
 
+func sources(all []*handedIn) []source {
+	list := make([]source, len(all))
+	for i, h := range all {
+		list[i] = h.source
+	}
+	return list
+}
+
+// ownCopies has rows of its own, for those handed in go back to the callers.
+func ownCopies(all []*handedIn) []source {
+	list := sources(all)
+	for i := range list {
+		row := *list[i].row
+		list[i].row = &row
+	}
+	return list
+}
+
 // insertMessages stores messages and their data; data that is stored already is
 // linked.
-func insertMessages(tx *store.Tx, all []*handedIn) error {
+func insertMessages(tx *store.Tx, all []source) error {
 	messages := make([]*store.Message, len(all))
 	var rows []*store.Data
-	for i, h := range all {
-		messages[i] = h.message
-		for _, it := range h.items {
-			rows = append(rows, it.row)
-		}
+	for i, s := range all {
+		messages[i] = s.row
+		rows = append(rows, s.data...)
 	}
 	if err := tx.InsertMessages(messages); err != nil {
 		return err
@@ -120,9 +139,9 @@ func insertMessages(tx *store.Tx, all []*handedIn) error {
 		return err
 	}
 	links := make([]store.DataLink, 0, len(rows))
-	for _, h := range all {
-		for i, it := range h.items {
-			links = append(links, store.DataLink{Message: h.message.Seq, Index: i, Data: it.row.Seq})
+	for _, s := range all {
+		for i, d := range s.data {
+			links = append(links, store.DataLink{Message: s.row.Seq, Index: i, Data: d.Seq})
 		}
 	}
 	return tx.LinkData(links)

@@ -352,13 +352,22 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 	if m.batches[id] != nil {
 		return nil
 	}
-	row, err := m.c.tx.BatchByRoot(author, root)
-	if err != nil || row == nil || row.Audience != m.ID() {
+	state, err := m.c.tx.BatchState(author, root)
+	if err != nil || state == "" {
 		return err
 	}
-	messages, err := m.c.tx.MessagesOfBatch(root, author)
-	if err != nil {
-		return err
+	var c *content
+	if state != store.BatchDropped { // a dropped one's messages have gone into another
+		c = m.c.s.recent.takeBatch(id)
+	}
+	if c == nil {
+		if c, err = m.read(author, root); err != nil {
+			return err
+		}
+	}
+	row, messages := c.row, c.messages
+	if row.Audience != m.ID() {
+		return nil
 	}
 	epoch, err := epochOf(m.c.tx, row.Audience, row.Epoch)
 	if err != nil {
@@ -367,7 +376,7 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 	if epoch == nil {
 		return fmt.Errorf("batch %s is stored, but not its epoch %d", row.ID, row.Epoch)
 	}
-	keys := epoch.Secret.Keys()
+	contextOf := remembered(epoch.Secret.Keys().Context)
 	var p order.Payload
 	signer := ""
 	if e, ok := m.Entry(author, root); ok {
@@ -392,7 +401,7 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 		if err != nil {
 			return err
 		}
-		o := order.Message{Hash: hash, Contexts: contextsOf([]*store.Message{msg}, keys), Reject: msg.RejectReason}
+		o := order.Message{Hash: hash, Contexts: contextsOf(msg.Header.Topics, contextOf), Reject: msg.RejectReason}
 		if o.Reject == "" && msg.Header.Key != signer {
 			o.Reject = fmt.Sprintf("the message names the key %s, but %s pinned it", msg.Header.Key, signer)
 		}
@@ -412,6 +421,29 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 	}
 	m.batches[id] = b
 	return nil
+}
+
+// read reads a batch with its messages.
+func (m *machine) read(author wire.OrgID, root wire.Hash) (*content, error) {
+	row, err := m.c.tx.BatchByRoot(author, root)
+	if err != nil {
+		return nil, err
+	}
+	messages, err := m.c.tx.MessagesOfBatch(root, author)
+	return &content{row, messages}, err
+}
+
+// remembered computes each context of a batch once.
+func remembered(context func(topic string) wire.ContextID) func(topic string) wire.ContextID {
+	known := map[string]wire.ContextID{}
+	return func(topic string) wire.ContextID {
+		c, ok := known[topic]
+		if !ok {
+			c = context(topic)
+			known[topic] = c
+		}
+		return c
+	}
 }
 
 // close forgets a batch whose messages are all decided.
@@ -449,7 +481,7 @@ func (m *machine) receipts(author wire.OrgID, root wire.Hash) error {
 
 // decide pulls verdicts and writes them.
 func (m *machine) decide(verdicts *int) error {
-	w := writer{m: m, out: m.c.out}
+	w := writer{m: m, out: m.c.out, entries: map[uint64]order.Entry{}}
 	for *verdicts < maxVerdicts {
 		v, ok := m.Next()
 		if !ok {

@@ -139,6 +139,7 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		return nil, err
 	}
 	given := receipt
+	var fresh bool
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
 		given, row.Receipt = receipt, signed
 		voted, err := tx.Voted(env.Audience, env.Author, env.Root)
@@ -160,8 +161,7 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		} else if ended {
 			return refuse(refusedEnded, "epoch %d of audience %s ended before batch %s was pinned: put its messages into another", env.Epoch, env.Audience.Short(), env.Root.Short())
 		}
-		fresh, err := tx.InsertBatch(row)
-		if err != nil {
+		if fresh, err = tx.InsertBatch(row); err != nil {
 			return err
 		}
 		if !fresh { // the same batch came twice at once: the first one's receipt counts
@@ -188,6 +188,9 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 	})
 	if err != nil {
 		return nil, err
+	}
+	if fresh {
+		s.recent.putBatch(row, messages)
 	}
 	s.Wake.Confirm.Set()
 	return given, nil

@@ -108,14 +108,15 @@ func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := s.seal(m, items); err != nil {
+	sealed, err := s.seal(m, items)
+	if err != nil {
 		return nil, err
 	}
 	if to.group == nil {
 		to.enter(m)
-		err = s.intake.put(ctx, m, items)
+		err = s.intake.put(ctx, sealed)
 	} else {
-		err = s.putWithGroup(ctx, to, m, items)
+		err = s.putWithGroup(ctx, to, sealed)
 	}
 	var dup *store.DuplicateKey
 	if errors.As(err, &dup) {
@@ -124,13 +125,15 @@ func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) 
 	if err != nil {
 		return nil, err
 	}
-	s.Wake.Batch.Set()
+	if m.Header.TxType == TxUnpinned || s.room.any(m.Audience) {
+		s.Wake.Batch.Set()
+	}
 	return m, nil
 }
 
 // resolve finds the audience and the data of a message. Most name no stored
 // thing but their group, and need no look into the database.
-func (s *Service) resolve(ctx context.Context, in Input) (to *target, items []item, err error) {
+func (s *Service) resolve(ctx context.Context, in Input) (to *target, items []*store.Data, err error) {
 	to = s.knownTarget(in)
 	if to != nil && !slices.ContainsFunc(in.Data, DataInput.namesStored) {
 		items, err = s.resolveData(nil, in.Data)
@@ -148,13 +151,13 @@ func (s *Service) resolve(ctx context.Context, in Input) (to *target, items []it
 
 // putWithGroup stores a message together with its group, unless an equal group
 // came up meanwhile.
-func (s *Service) putWithGroup(ctx context.Context, to *target, m *store.Message, items []item) error {
+func (s *Service) putWithGroup(ctx context.Context, to *target, m source) error {
 	var invite []wire.OrgID
 	err := s.DB.Write(ctx, func(tx *store.Tx) (err error) {
-		if invite, err = s.enterGroup(tx, to, m); err != nil {
+		if invite, err = s.enterGroup(tx, to, m.row); err != nil {
 			return err
 		}
-		return insertMessages(tx, []*handedIn{{message: m, items: items}})
+		return insertMessages(tx, []source{m})
 	})
 	if err == nil {
 		s.wakePeers(invite)
@@ -243,22 +246,20 @@ func (s *Service) keyNow(here []wire.Address) wire.Address {
 }
 
 // seal computes the message's references, hashes and header.
-func (s *Service) seal(m *store.Message, items []item) error {
+func (s *Service) seal(m *store.Message, items []*store.Data) (sealed source, err error) {
 	size := 0
 	m.Data = make([]store.DataRef, len(items))
 	commitments := make([]wire.Hash, len(items))
-	for i := range items {
-		d := items[i].row
+	for i, d := range items {
 		m.Data[i] = store.DataRef{ID: d.ID, Hash: d.Hash}
 		commitments[i] = d.Commitment
 		size += len(d.Value)
 	}
 	if size > maxMessageBytes {
-		return errs.New("FF10328", 400, "field %q holds %d bytes of values: at most %d are allowed; send large content as a blob", "data", size, maxMessageBytes)
+		return sealed, errs.New("FF10328", 400, "field %q holds %d bytes of values: at most %d are allowed; send large content as a blob", "data", size, maxMessageBytes)
 	}
-	var err error
 	if m.Header.DataHash, err = refsHash(m.Data); err != nil {
-		return err
+		return sealed, err
 	}
 	h := wire.MessageHeader{
 		ID: m.Header.ID, CID: m.Header.CID, Type: m.Header.Type, Author: m.Header.Author, Key: m.Header.Key,
@@ -266,11 +267,11 @@ func (s *Service) seal(m *store.Message, items []item) error {
 	}
 	hash, err := h.LeafHash()
 	if err != nil {
-		return err
+		return sealed, err
 	}
 	m.Hash = store.Hex(hash.String())
 	m.Wire, err = wire.Marshal(h)
-	return err
+	return source{row: m, header: &h, data: items}, err
 }
 
 // refsHash is the hash over a message's references, as existing clients see it;

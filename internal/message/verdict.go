@@ -3,6 +3,7 @@ package message
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/parley-node/parley/internal/order"
@@ -15,7 +16,8 @@ import (
 type writer struct {
 	m         *machine
 	out       *stepResult
-	confirmed []int64 // messages.seq
+	confirmed []int64                // messages.seq
+	entries   map[uint64]order.Entry // still open, by pin, as the last verdict left them
 	events    []*store.Event
 }
 
@@ -53,12 +55,14 @@ func (w *writer) verdict(v order.Verdict) error {
 			Text: fmt.Sprintf("batch %s was confirmed here before the network skipped it; what was confirmed stands, compare with the other members", v.Root.Short()),
 		})
 	}
+	if !v.EntryDone {
+		w.entries[v.Number] = v.Row
+		return nil
+	}
+	delete(w.entries, v.Number)
 	row, err := entryRow(v.Row)
 	if err != nil {
 		return err
-	}
-	if !v.EntryDone {
-		return tx.SetEntry(v.Number, row)
 	}
 	if v.Kind == order.SkippedEntry && v.Author == w.m.c.s.Self.Org {
 		if err := w.m.c.s.dropParcels(tx, v.Root, v.Reason); err != nil { // nobody needs it any more
@@ -221,6 +225,15 @@ func (w *writer) flushMessages() error {
 func (w *writer) flush() error {
 	if err := w.flushMessages(); err != nil {
 		return err
+	}
+	for _, number := range slices.Sorted(maps.Keys(w.entries)) {
+		row, err := entryRow(w.entries[number])
+		if err != nil {
+			return err
+		}
+		if err := w.m.c.tx.SetEntry(number, row); err != nil {
+			return err
+		}
 	}
 	if len(w.events) == 0 {
 		return nil

@@ -2,7 +2,9 @@ package store
 
 import (
 	"database/sql"
+	"errors"
 	"iter"
+	"strings"
 
 	"github.com/parley-node/parley/wire"
 )
@@ -57,6 +59,9 @@ const batchOf = `(SELECT id FROM batches WHERE root = $1 AND org = $2)`
 const batchRowColumns = `seq, id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
 	author_name, org, root, audience, epoch, envelope, own, state, since, receipt`
 
+// lightBatchColumns leave out what is large.
+var lightBatchColumns = strings.NewReplacer("manifest", "NULL", "envelope", "NULL").Replace(batchRowColumns)
+
 func scanBatchRow(rows *Rows, b *BatchRow) error {
 	var group sql.NullString
 	var hash string
@@ -73,14 +78,24 @@ func (tx *Tx) BatchByRoot(org wire.OrgID, root wire.Hash) (*BatchRow, error) {
 	return one(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE root = $1 AND org = $2`, root, org)
 }
 
+// BatchState is the state of a batch; "" if this node does not hold it.
+func (tx *Tx) BatchState(org wire.OrgID, root wire.Hash) (state string, err error) {
+	err = tx.QueryRow(`SELECT state FROM batches WHERE root = $1 AND org = $2`, root, org).Scan(&state)
+	if errors.Is(err, ErrNoRows) {
+		return "", nil
+	}
+	return state, err
+}
+
 // BatchesByRoot lists the batches with a root, whoever the author.
 func (tx *Tx) BatchesByRoot(root wire.Hash) ([]BatchRow, error) {
 	return collect(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE root = $1`, root)
 }
 
-// OwnBatches lists our batches in a state, oldest first.
+// OwnBatches lists our batches in a state, oldest first, without their envelopes
+// and manifests, which are large.
 func (tx *Tx) OwnBatches(state string) ([]BatchRow, error) {
-	return collect(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE own AND state <> 'done' AND state = $1 ORDER BY seq`, state)
+	return collect(tx, scanBatchRow, `SELECT `+lightBatchColumns+` FROM batches WHERE own AND state <> 'done' AND state = $1 ORDER BY seq`, state)
 }
 
 // ForgetUnpinned removes the peers' batches of an audience's epochs before one

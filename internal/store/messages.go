@@ -160,16 +160,26 @@ func (tx *Tx) MessagesOfBatch(root wire.Hash, org wire.OrgID) ([]*Message, error
 	return queryAll(tx, scanMessagePtr, selectMessages+` WHERE batch = `+batchOf+` AND root = $1 AND org = $2 ORDER BY idx`, root, org)
 }
 
-// ReadyMessages returns the oldest messages that wait to be put in a batch,
-// those of some audiences excepted.
-func (tx *Tx) ReadyMessages(except []wire.Hash, limit int) ([]*Message, error) {
+// MessagesBySeq returns messages by sequence number, in no certain order.
+func (tx *Tx) MessagesBySeq(seqs []int64) (messages []*Message, err error) {
+	err = inChunks(seqs, func(_ []int64, marks string, args []any) error {
+		some, err := queryAll(tx, scanMessagePtr, selectMessages+` WHERE seq IN `+marks, args...)
+		messages = append(messages, some...)
+		return err
+	})
+	return messages, err
+}
+
+// ReadyMessages returns the sequence numbers of the oldest messages that wait to
+// be put in a batch, those of some audiences excepted.
+func (tx *Tx) ReadyMessages(except []wire.Hash, limit int) ([]int64, error) {
 	args := []any{limit}
 	where := ` WHERE state = 'ready'`
 	for i, a := range except {
 		where += fmt.Sprintf(` AND audience <> $%d`, i+2)
 		args = append(args, a)
 	}
-	return queryAll(tx, scanMessagePtr, selectMessages+where+` ORDER BY seq LIMIT $1`, args...)
+	return queryAll(tx, func(r *Rows, seq *int64) error { return r.Scan(seq) }, `SELECT seq FROM messages`+where+` ORDER BY seq LIMIT $1`, args...)
 }
 
 // MessageUpdate says what SetMessages changes: what is nil or empty stays.

@@ -94,7 +94,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 			t.Errorf("in another namespace: %v", err)
 		}
 		ready, err := tx.ReadyMessages(nil, 120)
-		if err != nil || len(ready) != 120 || ready[100].Seq != list[101].Seq {
+		if err != nil || len(ready) != 120 || ready[100] != list[101].Seq {
 			t.Errorf("%d ready messages, %v", len(ready), err)
 		}
 		return nil
