@@ -27,7 +27,7 @@ type Header struct {
 	CID    *wire.UUID `json:"cid,omitempty"`
 	Type   string     `json:"type,omitempty"`
 	TxType string     `json:"txtype,omitempty"`
-	Author string     `json:"author,omitempty"` // name or DID; default the organisation
+	Author string     `json:"author,omitempty"` // name or DID of the organisation, which is the default, or of an identity below it
 	Key    string     `json:"key,omitempty"`    // address of one of the organisation's keys
 	Group  store.Hex  `json:"group,omitempty"`  // of an existing group
 	Topics []string   `json:"topics,omitempty"`
@@ -101,10 +101,7 @@ func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) 
 	if err != nil {
 		return nil, err
 	}
-	if m.Header.Author, m.Header.Key, err = s.author(in.Header, here); err != nil {
-		return nil, err
-	}
-	to, items, err := s.resolve(ctx, in)
+	to, items, err := s.resolve(ctx, in, m, here)
 	if err != nil {
 		return nil, err
 	}
@@ -131,22 +128,32 @@ func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) 
 	return m, nil
 }
 
-// resolve finds the audience and the data of a message. Most name no stored
-// thing but their group, and need no look into the database.
-func (s *Service) resolve(ctx context.Context, in Input) (to *target, items []*store.Data, err error) {
-	to = s.knownTarget(in)
-	if to != nil && !slices.ContainsFunc(in.Data, DataInput.namesStored) {
-		items, err = s.resolveData(nil, in.Data)
-		return to, items, err
-	}
-	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
-		if to, err = s.target(tx, in); err != nil {
+// resolve finds the author, the audience and the data of a message. Most name no
+// stored thing but their group, and need no look into the database.
+func (s *Service) resolve(ctx context.Context, in Input, m *store.Message, here []wire.Address) (to *target, items []*store.Data, err error) {
+	find := func(tx *store.Tx) (err error) {
+		if m.Header.Author, m.Header.Key, err = s.author(tx, in.Header, here); err != nil {
 			return err
+		}
+		if to == nil {
+			if to, err = s.target(tx, in); err != nil {
+				return err
+			}
 		}
 		items, err = s.resolveData(tx, in.Data)
 		return err
-	})
+	}
+	if to = s.knownTarget(in); to != nil && s.isSelf(in.Header.Author) && !slices.ContainsFunc(in.Data, DataInput.namesStored) {
+		err = find(nil)
+	} else {
+		err = s.DB.Read(ctx, find)
+	}
 	return to, items, err
+}
+
+// isSelf says whether an author is the organisation itself.
+func (s *Service) isSelf(author string) bool {
+	return author == "" || author == s.Self.Name || author == s.Self.DID()
 }
 
 // putWithGroup stores a message together with its group, unless an equal group
@@ -208,13 +215,28 @@ func (s *Service) draft(in Input) (*store.Message, error) {
 	return m, nil
 }
 
-// author resolves who the message is from and which key signs for them.
-func (s *Service) author(h Header, here []wire.Address) (did, key string, err error) {
+// author resolves who the message is from and which key signs for them: for a
+// custom identity the key of its claim, while that one is valid. tx may be nil
+// if the author is the organisation itself.
+func (s *Service) author(tx *store.Tx, h Header, here []wire.Address) (did, key string, err error) {
 	did = s.Self.DID()
-	if h.Author != "" && h.Author != s.Self.Name && h.Author != did {
-		return "", "", errs.New("FF10206", 400, "field %q holds %q: the author of a message is the organisation itself, %q; custom identities cannot be authors in this version", "header.author", h.Author, s.Self.Name)
-	}
 	address := s.keyNow(here)
+	if !s.isSelf(h.Author) {
+		id, err := identity.Author(tx, s.Namespace, s.Self.Org, h.Author)
+		if err != nil {
+			return "", "", err
+		}
+		if did = id.DID; h.Type == TypeDefinition && id.Type == identity.TypeCustom {
+			return "", "", errs.New("FF10206", 400, "field %q holds %q: definitions are the organisation's", "header.author", h.Author)
+		}
+		if signer, own := s.Network.SignerOf(id, identity.End); own {
+			if h.Key == "" {
+				h.Key = signer.String()
+			} else if key, err := wire.ParseAddress(h.Key); err == nil && key != signer {
+				return "", "", errs.New("FF10355", 400, "field %q holds %s, but %s signs for %s: leave the field out", "header.key", key, signer, did)
+			}
+		}
+	}
 	if h.Key != "" {
 		if address, err = wire.ParseAddress(h.Key); err != nil {
 			return "", "", errs.New("FF10354", 400, "field %q: %v", "header.key", err)
