@@ -61,6 +61,7 @@ func (s *byteSize) UnmarshalText(text []byte) error {
 }
 
 func (cmd benchCmd) Run(ctx context.Context) (err error) {
+	collectLess()
 	o := bench.Options{Rate: cmd.Rate, Posters: cmd.Posters, Duration: cmd.Duration, Warmup: cmd.Warmup, Count: cmd.Count}
 	switch {
 	case cmd.Demo == (cmd.Sender != "" || cmd.Receiver != ""):
