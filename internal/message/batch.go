@@ -176,24 +176,25 @@ func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bo
 	if err := s.renewKey(ctx, sources); err != nil {
 		return 0, err
 	}
-	b, root, plain, fault := s.build(epoch, sources, defs)
+	b, leaves, plain, fault := s.build(epoch, sources, defs)
 	if fault != nil && len(sources) > 1 { // go on with the first alone, to find the one at fault
 		sources = sources[:1]
-		b, root, plain, fault = s.build(epoch, sources, defs)
+		b, leaves, plain, fault = s.build(epoch, sources, defs)
 	}
 	if fault != nil {
 		s.recent.dropReady(sources[:1])
 		return 1, s.rejectUnsent(ctx, sources[0].row, fault)
 	}
+	root := wire.MerkleRoot(leaves)
 	sealed, err := epoch.Secret.Keys().SealPayload(s.Self.Org, root, plain)
 	if err != nil {
 		return 0, err
 	}
 	env := wire.Envelope{Author: s.Self.Org, Audience: audience, Epoch: epoch.Epoch, Root: root, Sealed: sealed}
 	if unpinned {
-		err = s.commitUnpinned(ctx, env, b, sources, epoch)
+		err = s.commitUnpinned(ctx, env, b, leaves, sources, epoch)
 	} else {
-		err = s.commitBatch(ctx, env, b, sources, epoch)
+		err = s.commitBatch(ctx, env, b, leaves, sources, epoch)
 	}
 	if err != nil {
 		return 0, err
@@ -210,17 +211,16 @@ func (s *Service) mayWrite(e *store.Epoch) bool {
 }
 
 // build assembles a batch and puts it through the receiver's checks.
-func (s *Service) build(epoch *store.Epoch, sources []source, defs map[wire.Hash][]byte) (b *wire.Batch, root wire.Hash, plain []byte, fault error) {
+func (s *Service) build(epoch *store.Epoch, sources []source, defs map[wire.Hash][]byte) (b *wire.Batch, leaves []wire.Hash, plain []byte, fault error) {
 	b, fault = s.assemble(epoch, sources, defs)
 	if fault != nil {
-		return nil, root, nil, fault
+		return nil, nil, nil, fault
 	}
-	leaves, fault := b.CheckedLeaves()
-	if fault != nil {
-		return nil, root, nil, fault
+	if leaves, fault = b.CheckedLeaves(); fault != nil {
+		return nil, nil, nil, fault
 	}
 	plain, fault = b.Encode()
-	return b, wire.MerkleRoot(leaves), plain, fault
+	return b, leaves, plain, fault
 }
 
 // rejectUnsent ends a message that no receiver would take.
@@ -398,8 +398,9 @@ func (s *Service) assemble(epoch *store.Epoch, sources []source, defs map[wire.H
 // member.
 func txOf(batch wire.UUID) wire.UUID { return uuid.NewSHA1(batch, []byte("batch_pin")) }
 
-// batchRow is what is stored of a batch, ours or a peer's.
-func (s *Service) batchRow(env wire.Envelope, b *wire.Batch, stored []byte) (*store.BatchRow, error) {
+// batchRow is what is stored of a batch, ours or a peer's; leaves are those of
+// its tree.
+func (s *Service) batchRow(env wire.Envelope, b *wire.Batch, leaves []wire.Hash, stored []byte) (*store.BatchRow, error) {
 	tx := txOf(b.Header.ID)
 	row := &store.BatchRow{
 		Batch: store.Batch{
@@ -423,11 +424,7 @@ func (s *Service) batchRow(env wire.Envelope, b *wire.Batch, stored []byte) (*st
 		Data     []ref                `json:"data"`
 	}{Version: b.Header.Version, ID: b.Header.ID, Tx: row.Tx, Messages: []ref{}, Data: []ref{}}
 	for i := range b.Messages {
-		h, err := b.Messages[i].Header.LeafHash()
-		if err != nil {
-			return nil, err
-		}
-		manifest.Messages = append(manifest.Messages, ref{b.Messages[i].Header.ID, &h})
+		manifest.Messages = append(manifest.Messages, ref{b.Messages[i].Header.ID, &leaves[i+1]})
 	}
 	for i := range b.Data {
 		manifest.Data = append(manifest.Data, ref{ID: b.Data[i].ID})
@@ -438,12 +435,12 @@ func (s *Service) batchRow(env wire.Envelope, b *wire.Batch, stored []byte) (*st
 }
 
 // commitBatch stores a sealed batch with all that is to follow from it (T2).
-func (s *Service) commitBatch(ctx context.Context, env wire.Envelope, b *wire.Batch, sources []source, epoch *store.Epoch) error {
+func (s *Service) commitBatch(ctx context.Context, env wire.Envelope, b *wire.Batch, leaves []wire.Hash, sources []source, epoch *store.Epoch) error {
 	stored, err := wire.Marshal(env)
 	if err != nil {
 		return err
 	}
-	row, err := s.batchRow(env, b, stored)
+	row, err := s.batchRow(env, b, leaves, stored)
 	if err != nil {
 		return err
 	}

@@ -125,7 +125,7 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 	if err != nil {
 		return nil, err
 	}
-	row, err := s.batchRow(env, b, stored)
+	row, err := s.batchRow(env, b, leaves, stored)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func writeChain(tx *store.Tx, audience wire.Hash, author wire.OrgID, c chain) er
 
 // commitUnpinned signs and stores an unpinned batch of ours. Its messages are
 // confirmed here with it: there is nothing further to wait for.
-func (s *Service) commitUnpinned(ctx context.Context, env wire.Envelope, b *wire.Batch, sources []source, epoch *store.Epoch) error {
+func (s *Service) commitUnpinned(ctx context.Context, env wire.Envelope, b *wire.Batch, leaves []wire.Hash, sources []source, epoch *store.Epoch) error {
 	var last chain
 	err := s.DB.Read(ctx, func(tx *store.Tx) (err error) { last, err = readChain(tx, env.Audience, s.Self.Org); return err })
 	if err != nil {
@@ -68,7 +68,7 @@ func (s *Service) commitUnpinned(ctx context.Context, env wire.Envelope, b *wire
 	if err != nil {
 		return err
 	}
-	row, err := s.batchRow(env, b, stored)
+	row, err := s.batchRow(env, b, leaves, stored)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []b
 	if err != nil {
 		return nil, err
 	}
-	row, err := s.batchRow(env, b, body)
+	row, err := s.batchRow(env, b, leaves, body)
 	if err != nil {
 		return nil, err
 	}
