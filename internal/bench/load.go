@@ -261,7 +261,7 @@ func (l *load) result() *Result {
 	defer t.mu.Unlock()
 	seconds := l.stopped.Sub(t.count).Seconds()
 	r := &Result{
-		Seconds: seconds, Posted: l.posted, Errors: l.errors, Missing: missing, Twice: t.twice,
+		sent: t.posted, Seconds: seconds, Posted: l.posted, Errors: l.errors, Missing: missing, Twice: t.twice,
 		PostRate: float64(l.posted) / seconds, Post: timesOf(l.post),
 	}
 	if until := t.last.Sub(t.count).Seconds(); until > 0 {
