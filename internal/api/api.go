@@ -126,7 +126,7 @@ func New(d Deps) *API {
 		d.Streams = event.NewStreams(d.Subscriptions, event.StreamConfig{Logger: d.Logger})
 	}
 	s := &server{Deps: d}
-	s.gate = gate{db: d.DB, limits: d.Limits, now: d.Now}
+	s.gate = gate{db: d.DB, queued: d.Messages.HandedIn, limits: d.Limits, now: d.Now}
 	s.metrics = newMetrics(s)
 	return &API{
 		Public:  s.public(),

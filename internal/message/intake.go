@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/parley-node/parley/internal/store"
 )
@@ -15,6 +16,8 @@ import (
 type intake struct {
 	db     *store.DB
 	recent *recent
+
+	pending atomic.Int64 // calls of put that have not ended
 
 	mu      sync.Mutex
 	waiting []*handedIn
@@ -33,6 +36,8 @@ type handedIn struct {
 // put stores a message of a known audience with its data. If ctx ends before
 // that has begun, nothing is stored; after that it waits for the outcome.
 func (in *intake) put(ctx context.Context, m source) error {
+	in.pending.Add(1)
+	defer in.pending.Add(-1)
 	h := &handedIn{m, make(chan error, 1)}
 	in.mu.Lock()
 	in.waiting = append(in.waiting, h)

@@ -172,6 +172,9 @@ func (s *Service) putWithGroup(ctx context.Context, to *target, m source) error 
 	return err
 }
 
+// HandedIn is the number of messages that are on their way into the database.
+func (s *Service) HandedIn() int { return int(s.intake.pending.Load()) }
+
 // draft checks what can be checked without the database.
 func (s *Service) draft(in Input) (*store.Message, error) {
 	h := in.Header
