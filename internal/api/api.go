@@ -44,6 +44,9 @@ type Deps struct {
 	// ledger needs no connection.
 	Connection func() Connection
 
+	// Disk tells what the node keeps on disk; nil if nobody measures that.
+	Disk func() *Disk
+
 	// ClaimOrg and ClaimNode announce this member's organisation and node to the
 	// network, which the node does by itself when they are missing.
 	ClaimOrg, ClaimNode func(ctx context.Context) (*store.Message, error)
