@@ -29,6 +29,7 @@ const (
 	BatchHeld       = "held"       // a peer's: stored and receipted
 	BatchDone       = "done"       // decided
 	BatchDropped    = "dropped"    // ours: its pin was void, its messages went into another batch
+	BatchCancelled  = "cancelled"  // ours: given up by hand before it was pinned, and its messages with it
 )
 
 // InsertBatch stores a sealed or received batch; false if it is known.
@@ -65,6 +66,11 @@ func scanBatchRow(rows *Rows, b *BatchRow) error {
 // BatchByRoot is nil if this node does not hold it.
 func (tx *Tx) BatchByRoot(org wire.OrgID, root wire.Hash) (*BatchRow, error) {
 	return one(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE root = $1 AND org = $2`, root, org)
+}
+
+// BatchByID is the newest batch of a namespace with an id; nil if there is none.
+func (tx *Tx) BatchByID(namespace string, id UUID) (*BatchRow, error) {
+	return one(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE id = $1 AND namespace = $2 ORDER BY seq DESC LIMIT 1`, id, namespace)
 }
 
 // BatchesByRoot lists the batches with a root, whoever the author.
@@ -144,6 +150,13 @@ func (tx *Tx) LeaveBatch(org wire.OrgID, root wire.Hash) error {
 func (tx *Tx) SetBatchState(org wire.OrgID, root wire.Hash, state string, at Time) error {
 	err := tx.Send(`UPDATE batches SET state = $1, since = $2 WHERE root = $3 AND org = $4`, state, int64(at), root, org)
 	return err
+}
+
+// MoveBatch moves a batch from one state to another; false if it is not in the
+// first any more.
+func (tx *Tx) MoveBatch(org wire.OrgID, root wire.Hash, from, to string, at Time) (bool, error) {
+	n, err := tx.Exec(`UPDATE batches SET state = $1, since = $2 WHERE root = $3 AND org = $4 AND state = $5`, to, int64(at), root, org, from)
+	return n == 1, err
 }
 
 // FinishBatch marks a batch as decided at a time.
