@@ -160,7 +160,7 @@ func (c *checker) batchState(r *replay, row *store.BatchRow, where string) error
 		if !decided {
 			bad("undecided: no pin of it is done")
 		}
-	case store.BatchDropped:
+	case store.BatchDropped, store.BatchCancelled:
 		if decided || open {
 			bad("pinned")
 		}
@@ -181,7 +181,7 @@ func (c *checker) batchState(r *replay, row *store.BatchRow, where string) error
 			bad("not on its way: no ledger call carries it")
 		}
 	default:
-		bad("one of collecting, pinning, held, done, dropped")
+		bad("one of collecting, pinning, held, done, dropped, cancelled")
 	}
 	return nil
 }

@@ -56,11 +56,6 @@ func (s *Service) BatchStep(ctx context.Context) (more bool, err error) {
 // sealReady makes batches of messages, as many as may be in flight. stuck are
 // audiences in which it could not.
 func (s *Service) sealReady(ctx context.Context, ready []*store.Message, inFlight map[wire.Hash]int) (sealed bool, stuck []wire.Hash, err error) {
-	type lane struct {
-		audience wire.Hash
-		key      string
-		unpinned bool
-	}
 	var lanes []lane
 	waiting := map[lane][]*store.Message{}
 	for _, m := range ready {
@@ -72,10 +67,12 @@ func (s *Service) sealReady(ctx context.Context, ready []*store.Message, inFligh
 	}
 	var failed []error
 	for _, l := range lanes {
-		for rest := waiting[l]; len(rest) > 0 && (l.unpinned || inFlight[l.audience] < maxInFlight); inFlight[l.audience]++ {
-			n, err := s.sealBatch(ctx, l.audience, l.unpinned, rest)
+		rest := waiting[l]
+		for ; len(rest) > 0 && (l.unpinned || inFlight[l.audience] < maxInFlight); inFlight[l.audience]++ {
+			n, err := s.sealBatch(ctx, l, rest)
 			if err != nil {
 				failed = append(failed, fmt.Errorf("seal a batch for audience %s: %w", l.audience.Short(), err))
+				s.flushes.note(l, func(c *flushCount) { c.failures, c.failed, c.err = c.failures+1, s.Now(), err.Error() })
 			}
 			if n == 0 {
 				stuck = append(stuck, l.audience)
@@ -84,6 +81,7 @@ func (s *Service) sealReady(ctx context.Context, ready []*store.Message, inFligh
 			rest = rest[n:]
 			sealed = true
 		}
+		s.flushes.note(l, func(c *flushCount) { c.blocked = len(rest) > 0 })
 	}
 	return sealed, stuck, errors.Join(failed...)
 }
@@ -102,12 +100,13 @@ func full(inFlight map[wire.Hash]int) (audiences []wire.Hash) {
 // they are; none if the audience's secret is not known yet, or if its members
 // have changed: then it waits for the next epoch. A message that cannot be in any
 // batch is rejected here, or it would hold up all that follow.
-func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bool, messages []*store.Message) (n int, err error) {
+func (s *Service) sealBatch(ctx context.Context, l lane, messages []*store.Message) (n int, err error) {
+	start := s.Now()
 	var epoch *store.Epoch
 	var sources []source
 	var defs map[wire.Hash][]byte
 	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
-		if epoch, err = tx.CurrentEpoch(audience); err != nil || !s.mayWrite(epoch) {
+		if epoch, err = tx.CurrentEpoch(l.audience); err != nil || !s.mayWrite(epoch) {
 			return err
 		}
 		if sources, err = loadSources(tx, messages[:min(len(messages), maxBatchMessages)]); err != nil {
@@ -135,8 +134,8 @@ func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bo
 	if err != nil {
 		return 0, err
 	}
-	env := wire.Envelope{Author: s.Self.Org, Audience: audience, Epoch: epoch.Epoch, Root: root, Sealed: sealed}
-	if unpinned {
+	env := wire.Envelope{Author: s.Self.Org, Audience: l.audience, Epoch: epoch.Epoch, Root: root, Sealed: sealed}
+	if l.unpinned {
 		err = s.commitUnpinned(ctx, env, b, sources, epoch)
 	} else {
 		err = s.commitBatch(ctx, env, b, sources, epoch)
@@ -144,6 +143,11 @@ func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bo
 	if err != nil {
 		return 0, err
 	}
+	s.flushes.note(l, func(c *flushCount) {
+		c.started, c.cancelled = start, false
+		c.batches, c.messages, c.data = c.batches+1, c.messages+int64(len(b.Messages)), c.data+int64(len(b.Data))
+		c.bytes, c.took = c.bytes+int64(len(plain)), c.took+s.Now().Sub(start)
+	})
 	return len(sources), nil
 }
 

@@ -89,6 +89,7 @@ type Service struct {
 	confirm *confirmer
 	pulls   pulls
 	held    holds
+	flushes flushes
 
 	// Signals wake the worker of that name. A worker also wakes on a timer, so
 	// a lost signal costs time, never a message.

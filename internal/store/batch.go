@@ -121,6 +121,19 @@ func (tx *Tx) InFlight() (map[wire.Hash]int, error) {
 	return counts, rows.Err()
 }
 
+// OpenBatch is a batch of ours that is not decided yet.
+type OpenBatch struct {
+	ID       UUID
+	Audience wire.Hash
+	Key      string
+}
+
+// OpenBatches lists our batches that are not decided yet, oldest first.
+func (tx *Tx) OpenBatches() ([]OpenBatch, error) {
+	return collect(tx, func(rows *Rows, b *OpenBatch) error { return rows.Scan(&b.ID, &b.Audience, &b.Key) },
+		`SELECT id, audience, key FROM batches WHERE own AND state <> 'done' AND state IN ('collecting', 'pinning') ORDER BY seq`)
+}
+
 // BlobsOfBatch lists the hashes of the blobs that a batch's messages carry.
 func (tx *Tx) BlobsOfBatch(org wire.OrgID, root wire.Hash) ([]Hex, error) {
 	return collect(tx, func(rows *Rows, h *Hex) error { return rows.Scan((*string)(h)) },
