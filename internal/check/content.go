@@ -132,6 +132,9 @@ func (c *checker) batch(r *replay, row *store.BatchRow) error {
 		return nil
 	}
 	for i, m := range messages {
+		if cancelled := row.State == store.BatchCancelled; cancelled != (m.State == "cancelled") {
+			c.differ(Message, "message "+m.Header.ID.String(), m.State, "cancelled exactly if its batch is, which is "+row.State, rebuild)
+		}
 		if err := c.message(row, b, i, m); err != nil {
 			return err
 		}
