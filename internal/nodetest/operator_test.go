@@ -15,17 +15,26 @@ import (
 // A private batch that waits for a member that does not answer is cancelled: its
 // messages end, whether the member has got them or not, and later ones go on.
 func TestCancelBatch(t *testing.T) {
-	for name, plant := range map[string]func(net *Net){
-		"not delivered":              func(net *Net) { net.Exchange.Drop("payload") },
-		"delivered, its answer lost": func(net *Net) { net.loseReceipts() },
+	for name, c := range map[string]struct {
+		plant     func(net *Net)
+		delivered func(net *Net, batch wire.UUID)
+	}{
+		"not delivered": {func(net *Net) { net.Exchange.Drop("payload") }, func(*Net, wire.UUID) {}},
+		"delivered, its answer lost": {(*Net).loseReceipts, func(net *Net, batch wire.UUID) {
+			b := net.Members[1]
+			b.Until("the batch is here", func(tx *store.Tx) (bool, error) {
+				row, err := tx.BatchByID(b.Namespace, batch)
+				return row != nil, err
+			})
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { cancelBatch(t, plant) })
+			synctest.Test(t, func(t *testing.T) { cancelBatch(t, c.plant, c.delivered) })
 		})
 	}
 }
 
-func cancelBatch(t *testing.T, plant func(net *Net)) {
+func cancelBatch(t *testing.T, plant func(net *Net), delivered func(net *Net, batch wire.UUID)) {
 	// Who has the batch keeps it without a verdict: that is not waited for.
 	net := New(t, Options{Members: 2, NoCheck: true})
 	net.Ready()
@@ -44,7 +53,7 @@ func cancelBatch(t *testing.T, plant func(net *Net)) {
 		batch = *m.Batch
 		return true, nil
 	})
-	time.Sleep(time.Second) // virtual: an attempt or two
+	delivered(net, batch)
 	done := *a.message(first.Header.ID).Batch
 	for _, c := range []struct {
 		member *Member
@@ -150,10 +159,13 @@ func retryOperation(t *testing.T, plant func(net *Net)) {
 		}
 		return send != nil && pin != nil, err
 	})
-	time.Sleep(time.Minute) // virtual: the back-off is at its longest
+	a.Until("the back-off is long", func(tx *store.Tx) (bool, error) {
+		parcel, err := tx.ParcelOfOperation(send.ID)
+		return parcel != nil && parcel.Attempts >= 9, err
+	})
 	detail, err := a.Messages.DetailOf(t.Context(), send)
 	must(t, err)
-	if detail.Batch != store.BatchCollecting || !*detail.Waiting || *detail.Attempts < 5 || detail.NextTry == nil || detail.Error == "" || detail.Peer.Org != b.Org {
+	if detail.Batch != store.BatchCollecting || !*detail.Waiting || *detail.Attempts < 9 || detail.NextTry == nil || detail.Error == "" || detail.Peer.Org != b.Org {
 		t.Errorf("the detail of the sending is %+v", detail)
 	}
 	if detail, err = a.Messages.DetailOf(t.Context(), pin); err != nil || detail.Batch != store.BatchCollecting || *detail.Receipts != 0 || detail.Submission != "" {
