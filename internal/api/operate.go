@@ -104,16 +104,13 @@ func postNetworkAction(c *call, in networkAction) (any, error) {
 	return networkAction{actionTerminate}, nil
 }
 
-// postOrganization registers this member's organisation, if it is not, and
-// echoes what it was asked for. Other organisations come to the network by a vote.
+// postOrganization registers this member's organisation, if it is not. Other
+// organisations come to the network by a vote.
 func postOrganization(c *call, in identity.Input) (any, error) {
 	own := c.Messages.Self
 	if in.Name != own.Name {
 		return nil, errs.New("FF10358", http.StatusBadRequest,
 			"field %q holds %q: this node registers its own organisation, %q; another one runs a node of its own and is admitted by vote, see POST network/proposals, or is a custom identity, see POST identities", "name", shorten(in.Name), own.Name)
 	}
-	if _, err := c.register(identity.TypeOrg); err != nil {
-		return nil, err
-	}
-	return in, nil
+	return c.register(identity.TypeOrg)
 }

@@ -112,7 +112,7 @@ func (s *server) routes() []route {
 		{get, "verifiers/{hash}", "getVerifierByID", "Reads a verifier", byHash(store.Verifiers, "hash"), spec{out: store.Verifier{}}},
 		{post, "verifiers/resolve", "postVerifiersResolve", "Brings a verifier into its stored form", body(postVerifierResolve), spec{light: true}.io(verifierRef{}, verifierRef{})},
 		{get, "network/organizations", "getNetworkOrgs", "Lists organisations", identitiesOf(identity.TypeOrg), filtered(store.Identities)},
-		{post, "network/organizations", "postNewOrganization", "Registers this organisation by name, if it is not", body(postOrganization), confirm.io(identity.Input{}, identity.Input{})},
+		{post, "network/organizations", "postNewOrganization", "Registers this organisation by name, if it is not", body(postOrganization), confirm.io(identity.Input{}, store.Identity{})},
 		{get, "network/organizations/{nameOrId}", "getNetworkOrg", "Reads an organisation", named(identity.TypeOrg), spec{out: store.Identity{}}},
 		{post, "network/organizations/self", "postNewOrganizationSelf", "Registers this organisation, if it is not", self(identity.TypeOrg), confirm.io(struct{}{}, store.Identity{})},
 		{get, "network/nodes", "getNetworkNodes", "Lists nodes", identitiesOf(identity.TypeNode), filtered(store.Identities)},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,12 +15,6 @@ import (
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
 )
-
-// alwaysSet are optional fields that a result of a node always has, and why.
-var alwaysSet = map[string]string{}
-
-// neverSet are optional fields that nothing sets yet, and why.
-var neverSet = map[string]string{}
 
 // cases drive the operations, by method and path.
 var cases = map[string]func(*caller){
@@ -65,6 +60,10 @@ var cases = map[string]func(*caller){
 		if text(st, "org", "id") != text(c.w.org, "id") || text(st, "node", "id") != text(c.w.node, "id") || at(st, "multiparty", "enabled") != true {
 			c.Errorf("the status is %v", st)
 		}
+		c.site = c.w.fresh
+		if st := c.object("status", ""); at(st, "org", "registered") != false || at(st, "node", "registered") != false {
+			c.Errorf("before it is registered the status is %v", st)
+		}
 		c.ok("status", "", "Request-Timeout", "5")
 		c.call("status", "", "Request-Timeout", "1ns").is(408, "FF00166")
 	},
@@ -72,9 +71,19 @@ var cases = map[string]func(*caller){
 		if st := c.object("status/multiparty", ""); text(st, "org", "status") != "registered" || text(st, "contracts", "active", "status") != "synced" {
 			c.Errorf("the status is %v", st)
 		}
+		c.site = c.w.fresh
+		if st := c.object("status/multiparty", ""); text(st, "org", "status") != "registering" || text(st, "node", "status") != "unregistered" || text(st, "org", "pendingRegistrationMessageId") == "" {
+			c.Errorf("before it is registered the status is %v", st)
+		}
 	},
 	"GET status/batchmanager": func(c *caller) {
+		batch := c.w.stuck()
 		list, _ := at(c.object("status/batchmanager", ""), "processors").([]any)
+		if !slices.ContainsFunc(list, func(p any) bool { return text(p, "status", "flushing") == batch }) {
+			c.Errorf("batch %s is not under way in %v", batch, list)
+		}
+		c.w.alice.post("batches/"+batch+"/cancel", "{}").is(204, "")
+		c.w.pass()
 		names := map[string]bool{}
 		for _, p := range list {
 			names[text(p, "dispatcher")] = true
@@ -169,6 +178,10 @@ var cases = map[string]func(*caller){
 		if text(c.object("messages/"+text(c.w.rejected, "header", "id"), ""), "rejectReason") == "" {
 			c.Error("a rejection without a reason")
 		}
+		bare := into[object](c.w.alice.post("messages/broadcast?confirm", `{"header":{"tag":"empty"}}`).is(200, ""))
+		c.ok("messages/"+text(bare, "header", "id")+"?fetchdata", "")
+		c.ok("messages/"+c.w.waiting()+"?fetchdata", "")
+		c.w.pass()
 		c.fails("messages/"+absent, "", 404, "FF10109")
 		c.fails("messages/x", "", 400, "FF00138")
 	},
@@ -376,7 +389,7 @@ var cases = map[string]func(*caller){
 	},
 	"POST batches/{batchid}/cancel": func(c *caller) {
 		path := "batches/" + c.w.stuck() + "/cancel"
-		defer c.w.net.Exchange.Pass("payload")
+		defer c.w.pass()
 		c.ok(path, "{}")
 		c.fails(path, "{}", 400, "FF10468")
 		c.fails("batches/"+text(c.w.broadcast, "batch")+"/cancel", "{}", 400, "FF10466")
@@ -420,8 +433,8 @@ var cases = map[string]func(*caller){
 		c.fails("transactions/"+absent+"/status", "", 404, "FF10109")
 	},
 	"GET transactions/{txnid}/operations": func(c *caller) {
-		list, _ := c.ok("transactions/"+text(c.w.broadcast, "txid")+"/operations?count&limit=1", "").([]any)
-		if len(list) != 2 {
+		list, _ := c.ok("transactions/"+text(c.w.private, "txid")+"/operations?count&limit=1", "").([]any)
+		if len(list) < 2 { // the pin, the sending, and what was retried
 			c.Errorf("the operations are %v", list)
 		}
 		c.fails("transactions/"+absent+"/operations", "", 404, "FF10109")
@@ -453,8 +466,10 @@ var cases = map[string]func(*caller){
 				c.Errorf("the detail of %s is %v", typ, detail)
 			}
 		}
-		published := into[[]object](c.w.alice.get("operations?type=sharedstorage_upload_value"))
-		c.ok("operations/"+text(published[0], "id")+"?fetchstatus=true", "")
+		for _, filter := range []string{"type=sharedstorage_upload_value", "error=!", "retry=!?"} {
+			some := into[[]object](c.w.alice.get("operations?" + filter))
+			c.ok("operations/"+text(some[0], "id")+"?fetchstatus=true", "")
+		}
 		c.fails("operations/"+absent, "", 404, "FF10109")
 	},
 	"POST operations/{opid}/retry": func(c *caller) {
@@ -541,7 +556,7 @@ var cases = map[string]func(*caller){
 			c.Errorf("created as %v", sub)
 		}
 		c.fails("subscriptions", `{"name":"`+name+`"}`, 409, "FF10193")
-		c.fails("subscriptions", `{"name":"`+absent+`"}`, 400, "FF00140")
+		c.fails("subscriptions", `{"name":"`+absent+`"}`, 400, "FF00141")
 		c.fails("subscriptions", `{"name":"x","transport":"nosuch"}`, 500, "FF10172")
 		c.fails("subscriptions", `{"name":"x","transport":"system"}`, 500, "FF10266")
 		c.fails("subscriptions", `{"name":"x","options":{"batch":true,"withData":true},"transport":"webhooks"}`, 400, "")
@@ -688,8 +703,8 @@ var cases = map[string]func(*caller){
 	},
 	"POST network/organizations": func(c *caller) {
 		for _, query := range []string{"", "?confirm=true"} {
-			if echo := c.ok("network/organizations"+query, `{"name":"hospital","description":"it is me"}`); text(echo, "name") != "hospital" || text(echo, "description") != "it is me" {
-				c.Errorf("the echo is %v", echo)
+			if o := c.ok("network/organizations"+query, `{"name":"hospital","description":"it is me"}`); text(o, "id") != text(c.w.org, "id") {
+				c.Errorf("registered as %v", o)
 			}
 		}
 		c.fails("network/organizations", `{"name":"another"}`, 400, "FF10358")

@@ -179,6 +179,8 @@ func (c *caller) filters(path string, all []any) {
 		}
 		value, with := shown(all, field, kind)
 		switch {
+		case with != nil && kind == "JSON":
+			c.selects(path, field, with, "@"+value)
 		case with != nil:
 			c.selects(path, field, with, "="+value)
 			c.selects(path, strings.ToUpper(field), with, "="+value)
@@ -192,16 +194,22 @@ func (c *caller) filters(path string, all []any) {
 }
 
 // shown is the first value that an item shows of a field, and all items with it.
+// Of JSON it is a piece of the text, as the order of an object's fields does not
+// show in a result that was decoded.
 func shown(all []any, field, kind string) (value string, with []any) {
 	for _, item := range all {
 		v, there := flatten(item)[field]
-		if !there || kind == "JSON" && !strings.HasPrefix(v, "{") {
+		if !there || v == "" || kind == "JSON" && !strings.HasPrefix(v, "{") {
 			continue
 		}
-		if with == nil {
+		switch {
+		case value != "":
+		case kind == "JSON":
+			value, _, _ = strings.Cut(strings.Trim(v, "{}"), ",")
+		default:
 			value = v
 		}
-		if v == value {
+		if v == value || kind == "JSON" && strings.Contains(v, value) {
 			with = append(with, item)
 		}
 	}

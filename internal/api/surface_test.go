@@ -51,6 +51,7 @@ func (op *surfaceOp) name() string { return op.Method + " " + strings.TrimPrefix
 // without a case fails, and so does an optional field that is never seen set, or
 // never left out.
 func TestSurface(t *testing.T) {
+	t.Parallel()
 	sf := loadSurface(t)
 	w := newWorld(t)
 	shapes := &shapes{sf: sf, seen: map[string]*presence{}}

@@ -6,7 +6,9 @@ import (
 	"mime/multipart"
 	"net/textproto"
 	"testing"
+	"time"
 
+	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/nodetest"
 	"github.com/parley-node/parley/internal/store"
 )
@@ -18,6 +20,7 @@ type world struct {
 	t          *testing.T
 	net        *nodetest.Net
 	alice, bob *site
+	fresh      *site // of a member whose registration is not confirmed
 
 	org, node, bobsOrg       object // identities
 	ward, bed                object // custom identities of alice's, the one with all fields and the one with few
@@ -33,6 +36,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	net := nodetest.Network(t, 2)
 	w := &world{t: t, net: net, alice: serve(t, net.Members[0], nil), bob: serve(t, net.Members[1], nil)}
+	w.fresh = serve(t, registering(t), nil)
 	a := w.alice
 	w.org = one(a.get("network/organizations?name=hospital"))
 	w.bobsOrg = one(a.get("network/organizations?name=insurer-a"))
@@ -64,13 +68,39 @@ func newWorld(t *testing.T) *world {
 	a.post("data/"+text(w.typed, "id")+"/value/publish", `{"idempotencyKey":"published once"}`).is(200, "")
 	a.post("data/"+text(w.blob, "id")+"/blob/publish", `{}`).is(200, "")
 	w.cancelled()
+	retried := into[[]object](a.get("operations?type=dataexchange_send_batch&status=Succeeded"))
+	a.post("operations/"+text(retried[0], "id")+"/retry", "{}").is(202, "")
+	// What alice has no part in: she sees the pin alone.
+	w.bob.post("messages/private?confirm", `{"group":{"members":[{"identity":"insurer-a"}]},"data":[{"value":"to myself"}]}`).is(200, "")
 
-	w.subscription = into[object](a.post("subscriptions", `{"name":"all","filter":{"events":"message_.*","topic":".*","message":{"tag":"n","group":"","author":"did"},
-		"transaction":{"type":"x"},"blockchainevent":{"name":"x","listener":"y"},"tag":"t","topics":".","group":"g","author":"a"},"options":{"firstEvent":"oldest","readAhead":5}}`).is(201, ""))
+	a.post("subscriptions", `{"name":"all","options":{"firstEvent":"oldest","readAhead":5}}`).is(201, "")
 	w.subscription = into[object](a.do("PUT", "subscriptions", `{"name":"all","filter":{"events":"message_.*","message":{"tag":"news"}},"options":{"readAhead":6}}`).is(200, ""))
+	a.post("subscriptions", `{"name":"picky","filter":{"events":"message_.*","topic":".*","message":{"tag":"n","group":"g","author":"did"},
+		"transaction":{"type":"x"},"blockchainevent":{"name":"x","listener":"y"}},"options":{"firstEvent":"newest"}}`).is(201, "")
+	a.post("subscriptions", `{"name":"old","filter":{"tag":"t","topics":".","group":"g","author":"a"}}`).is(201, "")
 	a.post("subscriptions", `{"name":"hook","transport":"webhooks","options":{"url":"http://127.0.0.1:9/nobody"},"filter":{"events":"^none$"}}`).is(201, "")
 	net.Quiet()
 	return w
+}
+
+// registering is a member of a network of its own that has claimed its name, and
+// whose ledger makes no blocks any more.
+func registering(t *testing.T) *nodetest.Member {
+	t.Helper()
+	net := nodetest.New(t, nodetest.Options{Members: 1, NoCheck: true, Block: time.Hour})
+	m := net.Members[0]
+	m.Until("its node is on the ledger", func(tx *store.Tx) (bool, error) {
+		calls, err := tx.Submissions(store.SubmissionSigned)
+		if len(calls) > 0 && m.Network.Node(m.Org) == nil {
+			net.Chain.Mine()
+		}
+		return m.Network.Node(m.Org) != nil, err
+	})
+	m.Until("its name is claimed", func(tx *store.Tx) (bool, error) {
+		sent, _, _, err := tx.OwnDefinitions(m.Org, identity.TagClaim)
+		return sent > 0, err
+	})
+	return m
 }
 
 // one is the only object of a list.
@@ -114,21 +144,44 @@ func (w *world) upload(s *site, filename string, content []byte, fields ...strin
 }
 
 // stuck sends a private message whose batch does not reach bob, and returns its
-// batch's id; the caller ends that with w.net.Exchange.Pass.
+// batch's id; the caller ends that with pass.
 func (w *world) stuck() string {
 	w.t.Helper()
 	w.net.Exchange.Drop("payload")
-	m := into[object](w.alice.post("messages/private", `{"header":{"group":"`+w.group+`"},"data":[{"value":"stuck"}]}`).is(202, ""))
-	id := text(m, "header", "id")
-	w.alice.member.Until("the message is in a batch", func(tx *store.Tx) (bool, error) {
-		return text(into[object](w.alice.get("messages/"+id)), "batch") != "", nil
-	})
-	return text(into[object](w.alice.get("messages/"+id)), "batch")
+	id := w.toGroup("stuck")
+	batch := func() string { return text(into[object](w.alice.get("messages/"+id)), "batch") }
+	w.alice.member.Until("the message is in a batch", func(*store.Tx) (bool, error) { return batch() != "", nil })
+	return batch()
+}
+
+func (w *world) toGroup(value string) (id string) {
+	w.t.Helper()
+	return text(into[object](w.alice.post("messages/private", `{"header":{"group":"`+w.group+`"},"data":[{"value":"`+value+`"}]}`).is(202, "")), "header", "id")
+}
+
+// waiting sends messages until one has to wait for a batch, since too many are
+// under way, and returns its id; the caller ends that with pass.
+func (w *world) waiting() string {
+	w.t.Helper()
+	w.net.Quiet()
+	for range 4 {
+		w.stuck()
+	}
+	return w.toGroup("waiting")
+}
+
+// pass lets batches get to bob again, at once.
+func (w *world) pass() {
+	w.t.Helper()
+	w.net.Exchange.Pass("payload")
+	for _, op := range into[[]object](w.alice.get("operations?type=dataexchange_send_batch&status=Pending")) {
+		w.alice.post("operations/"+text(op, "id")+"/retry", "{}").is(202, "")
+	}
 }
 
 // cancelled leaves a cancelled batch behind.
 func (w *world) cancelled() {
 	w.t.Helper()
 	w.alice.post("batches/"+w.stuck()+"/cancel", "{}").is(204, "")
-	w.net.Exchange.Pass("payload")
+	w.pass()
 }

@@ -351,7 +351,7 @@ func (c *checker) handles(p *store.Pin) error {
 		return nil
 	}
 	for i, h := range rows {
-		equal(c, Handle, where, h, row{pin.Handles[i].String(), pin.Root.String(), i, p.State == store.PinDone}, rebuild)
+		equal(c, Handle, where, h, row{string(store.HandleHash(pin.Handles[i])), pin.Root.String(), i, p.State == store.PinDone}, rebuild)
 	}
 	return nil
 }
