@@ -24,7 +24,6 @@ type machine struct {
 	looked   time.Time           // when it looked for overdue entries last
 	beat     time.Time           // when it queued a heartbeat last
 	applied  uint64              // number of the last pin applied
-	waiting  bool                // wants to be told when the ledger moves
 }
 
 // openBatch is a batch with open messages.
@@ -84,7 +83,7 @@ func (c *confirmer) restore(a *store.Audience) error {
 		}
 		st.Entries = append(st.Entries, e)
 	}
-	m := &machine{c: c, seq: a.Seq, batches: map[wire.Entry]*openBatch{}, fresh: map[wire.Hash]bool{}, voted: map[wire.Entry]bool{}, waiting: len(st.Entries) > 0}
+	m := &machine{c: c, seq: a.Seq, batches: map[wire.Entry]*openBatch{}, fresh: map[wire.Hash]bool{}, voted: map[wire.Entry]bool{}}
 	if last != nil {
 		m.applied = last.Number
 	}
@@ -92,6 +91,7 @@ func (c *confirmer) restore(a *store.Audience) error {
 		return err
 	}
 	c.machines[a.ID] = m
+	c.setWaiting(m, len(st.Entries) > 0)
 	if current.Secret != nil {
 		if err := m.unlock(current.Secret.Keys()); err != nil {
 			return err
@@ -217,7 +217,7 @@ func (m *machine) apply(p *store.Pin) error {
 	if done.Entry == nil {
 		return nil
 	}
-	m.waiting = true
+	m.c.waiting[m] = true
 	m.enter(wire.Entry{Author: done.Entry.Author, Root: done.Entry.Root})
 	if err := m.payload(done.Entry.Author, done.Entry.Root); err != nil {
 		return err
@@ -417,6 +417,15 @@ func (m *machine) receipts(author wire.OrgID, root wire.Hash) error {
 	return nil
 }
 
+// setWaiting keeps the set of machines that want to know when the ledger moves.
+func (c *confirmer) setWaiting(m *machine, waiting bool) {
+	if waiting {
+		c.waiting[m] = true
+	} else {
+		delete(c.waiting, m)
+	}
+}
+
 // decide pulls verdicts and writes them.
 func (m *machine) decide(verdicts *int) error {
 	w := writer{m: m, out: m.c.out}
@@ -434,6 +443,6 @@ func (m *machine) decide(verdicts *int) error {
 		return err
 	}
 	clear(m.fresh)
-	m.waiting = m.Waiting()
+	m.c.setWaiting(m, m.Waiting())
 	return nil
 }

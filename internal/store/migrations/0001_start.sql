@@ -74,9 +74,11 @@ CREATE TABLE audiences (
   name      TEXT NOT NULL,
   lookup    TEXT NOT NULL,          -- name and sorted members, to find an equal group
   created   BIGINT NOT NULL,
-  begun     BIGINT                  -- number of the pin that created it; null until then
+  begun     BIGINT,                 -- number of the pin that created it; null until then
+  tended    BIGINT NOT NULL DEFAULT 0 -- up to this record about members nothing is left to do for its membership; 0 after a change
 );
 CREATE INDEX audiences_lookup ON audiences (lookup);
+CREATE INDEX audiences_tended ON audiences (tended);
 
 -- Epoch definitions that this node holds a secret for, or has seen activated.
 CREATE TABLE epochs (
