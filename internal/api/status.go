@@ -133,7 +133,7 @@ func getStatus(c *call) (any, error) {
 			DataExchange:  []plugin{{"parley", "ffdx"}},
 			Events:        []plugin{{PluginType: "websockets"}},
 			Identity:      []plugin{},
-			SharedStorage: []plugin{},
+			SharedStorage: []plugin{{"parley", "parley"}},
 			Tokens:        []plugin{},
 		},
 		Multiparty: multiparty{true, contracts{Active: c.contract()}},

@@ -450,7 +450,11 @@ func chunksPart(h wire.Hash) string { return "chunks/" + h.String() }
 
 // Open serves a part of a batch to a member of its audience. To everybody else,
 // and for names that were not made with the audience's key, it does not exist.
+// Published contents are served to every member.
 func (s *Service) Open(ctx context.Context, from wire.OrgID, name string, offset int64) (io.ReadCloser, error) {
+	if id, ok := strings.CutPrefix(name, partPublished); ok {
+		return s.openPublished(ctx, from, id, offset)
+	}
 	rootText, _, ok := strings.Cut(name, "/")
 	root, err := wire.ParseHash(rootText)
 	if !ok || err != nil {

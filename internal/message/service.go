@@ -93,6 +93,7 @@ type Service struct {
 	recent  *recent
 	room    room
 	groups  sync.Map // store.Hex -> wire.Hash: groups that messages named; none ever goes away
+	flushes flushes
 
 	// Signals wake the worker of that name. A worker also wakes on a timer, so
 	// a lost signal costs time, never a message.

@@ -304,6 +304,17 @@ CREATE TABLE blobs (
   created BIGINT NOT NULL
 );
 
+-- Contents that every member of the network may fetch from this node by their
+-- hash: what was published here, and copies of what others published. The bytes
+-- are blobs.
+CREATE TABLE published (
+  namespace TEXT NOT NULL,
+  hash      TEXT NOT NULL,
+  created   BIGINT NOT NULL,
+  PRIMARY KEY (namespace, hash)
+);
+CREATE INDEX published_hash ON published (hash);
+
 CREATE TABLE datatypes (
   seq       {{serial}},
   id        TEXT NOT NULL UNIQUE,
