@@ -1,4 +1,4 @@
-package evm
+package ethtest
 
 import (
 	"bytes"
@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// proxy stands between a driver and a node, and can lie.
-type proxy struct {
+// Proxy stands between a driver and a node, and can lie.
+type Proxy struct {
 	target string
 	server *httptest.Server
 
@@ -21,35 +21,38 @@ type proxy struct {
 	asked  map[string]int // calls by method
 }
 
-func newProxy(t testing.TB, target string) *proxy {
-	p := &proxy{target: target, asked: map[string]int{}}
+// NewProxy starts a proxy in front of an endpoint.
+func NewProxy(t testing.TB, target string) *Proxy {
+	p := &Proxy{target: target, asked: map[string]int{}}
 	p.server = httptest.NewServer(p)
 	t.Cleanup(p.server.Close)
 	return p
 }
 
-func (p *proxy) url() string { return p.server.URL }
+// URL is the proxy's own endpoint.
+func (p *Proxy) URL() string { return p.server.URL }
 
-// cut makes every request fail until it is restored.
-func (p *proxy) cut() (restore func()) {
-	p.set(true)
-	return func() { p.set(false) }
+// Cut makes every request fail until it is restored.
+func (p *Proxy) Cut() (restore func()) {
+	p.Set(true)
+	return func() { p.Set(false) }
 }
 
-func (p *proxy) set(down bool) {
+func (p *Proxy) Set(down bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.down = down
 }
 
-// lie changes results from now on; nil makes the answer an error.
-func (p *proxy) lie(change func(method string, params []json.RawMessage, result json.RawMessage) json.RawMessage) {
+// Lie changes results from now on; nil makes the answer an error.
+func (p *Proxy) Lie(change func(method string, params []json.RawMessage, result json.RawMessage) json.RawMessage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.change = change
 }
 
-func (p *proxy) count(method string) int {
+// Count is how often a method was asked for.
+func (p *Proxy) Count(method string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.asked[method]
@@ -61,7 +64,8 @@ type rpcRequest struct {
 	Params []json.RawMessage `json:"params"`
 }
 
-func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP passes requests on, or fails them.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
