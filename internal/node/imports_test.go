@@ -42,10 +42,11 @@ var rules = map[string][]string{
 	// Capabilities: downwards only. identity asks order what it needs to know
 	// of the ledger's members; message is the heart and must not know who
 	// listens (event) or who calls (api).
+	"internal/nonce":    {"internal/store", "wire"},
 	"internal/event":    {"internal/errs", "internal/store", "wire"},
 	"internal/identity": {"internal/errs", "internal/ledger", "internal/order", "internal/store", "wire"},
 	"internal/message": {"internal/blob", "internal/errs", "internal/exchange", "internal/identity", "internal/keys",
-		"internal/ledger", "internal/order", "internal/store", "wire"},
+		"internal/ledger", "internal/nonce", "internal/order", "internal/store", "wire"},
 
 	// Independent of what it checks: least of all it may call order.
 	"internal/check": {"internal/blob", "internal/identity", "internal/keys", "internal/ledger", "internal/store", "wire"},

@@ -17,6 +17,7 @@ import (
 	"github.com/parley-node/parley/internal/keys"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/internal/message"
+	"github.com/parley-node/parley/internal/nonce"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
 )
@@ -64,6 +65,7 @@ type Node struct {
 	Events        *event.Log
 	Subscriptions *event.Subscriptions
 	Deliveries    *event.Outbound
+	Nonces        *nonce.Authority // of the ledger's accounts
 
 	Parts
 	register registrar
@@ -96,11 +98,15 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 	if n.Deliveries, err = event.NewOutbound(n.Subscriptions, n.Outbound); err != nil {
 		return nil, err
 	}
+	n.Nonces = nonce.New(nonce.Config{DB: p.DB, Chain: p.ChainID, Network: true, Count: func(ctx context.Context, account wire.Address) (uint64, error) {
+		s, err := p.Ledger.State(ctx, &account)
+		return s.Nonce, err
+	}})
 	n.register.n, n.register.signal = n, make(message.Signal, 1)
 	definitions := message.Definitions{}
 	n.Messages = message.New(message.Config{
 		Self: p.Self, Namespace: p.Namespace, NetName: p.Namespace,
-		DB: p.DB, Keys: p.Keys, Ledger: p.Ledger, Exchange: p.Exchange, Blobs: p.Blobs, Network: n.Network,
+		DB: p.DB, Keys: p.Keys, Ledger: p.Ledger, Nonces: n.Nonces, Exchange: p.Exchange, Blobs: p.Blobs, Network: n.Network,
 		Definitions: definitions, EventsCommitted: func() { n.Events.Committed(); n.register.confirmed() },
 		Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter,
 	}, n.startSender)
