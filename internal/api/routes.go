@@ -125,7 +125,7 @@ func (s *server) routes() []route {
 		{get, "network/transfers/{number}", "getNetworkTransfer", "Reads a transfer", getTransfer, spec{out: transfer{}}},
 		{get, "network/transfers/{number}/verify", "verifyNetworkTransfer", "Asks the chain whether it includes a transfer", verifyTransfer, spec{out: Inclusion{}}},
 		{get, "contexts/{audience}/{topic}/blockers", "getContextBlockers", "Lists what a topic of the network or a group waits for", getBlockers, spec{out: []message.Blocker{}}},
-	}, notYet()...)
+	}, append(contractRoutes(), notYet()...)...)
 }
 
 // streamFilters are the filters of a stream, as those of a WebSocket.
@@ -151,8 +151,6 @@ func notYet() []route {
 		{post, "batches/{batchid}/cancel"}, {post, "pins/rewind"}, {post, "operations/{opid}/retry"},
 		{post, "data/{dataid}/value/publish"}, {post, "data/{dataid}/blob/publish"},
 		{get, "status/batchmanager"}, {post, "network/action"}, {post, "network/organizations"},
-		{get, "contracts/{rest...}"}, {post, "contracts/{rest...}"}, {remove, "contracts/{rest...}"},
-		{get, "apis"}, {post, "apis"}, {get, "apis/{rest...}"}, {post, "apis/{rest...}"}, {put, "apis/{rest...}"}, {remove, "apis/{rest...}"},
 		{get, "tokens/{rest...}"}, {post, "tokens/{rest...}"}, {remove, "tokens/{rest...}"},
 	} {
 		routes = append(routes, route{method: op.method, path: op.path, handle: later, spec: spec{light: true}})

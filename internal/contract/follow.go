@@ -32,7 +32,7 @@ const (
 )
 
 // ListenStep reads what the listeners have not read yet, a page each. next is
-// when to look again: zero for at once.
+// when to look again.
 func (s *Service) ListenStep(ctx context.Context) (next time.Duration, err error) {
 	chain, err := s.Chain.ChainID(ctx)
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *Service) ListenStep(ctx context.Context) (next time.Duration, err error
 			failed = append(failed, fmt.Errorf("listener %s: %w", l.Name, err))
 		}
 		if more {
-			next = 0
+			next = 1 // at once
 		}
 	}
 	return next, errors.Join(failed...)

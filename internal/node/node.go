@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/parley-node/parley/internal/blob"
+	"github.com/parley-node/parley/internal/contract"
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/exchange"
 	"github.com/parley-node/parley/internal/identity"
@@ -35,6 +36,9 @@ type Parts struct {
 	Ledger   ledger.Ledger
 	Exchange exchange.Exchange
 	Blobs    blob.Store
+
+	// Gateway is the chain for contracts; nil if none are called.
+	Gateway *Gateway
 
 	// Profile is what the node registers of itself on the ledger.
 	Profile ledger.NodeProfile
@@ -66,6 +70,7 @@ type Node struct {
 	Subscriptions *event.Subscriptions
 	Deliveries    *event.Outbound
 	Nonces        *nonce.Authority // of the ledger's accounts
+	Contracts     *contract.Service
 
 	Parts
 	register registrar
@@ -98,7 +103,7 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 	if n.Deliveries, err = event.NewOutbound(n.Subscriptions, n.Outbound); err != nil {
 		return nil, err
 	}
-	n.Nonces = nonce.New(nonce.Config{DB: p.DB, Chain: p.ChainID, Network: true, Count: func(ctx context.Context, account wire.Address) (uint64, error) {
+	n.Nonces = nonce.New(nonce.Config{DB: p.DB, Chain: func(context.Context) (uint64, error) { return p.ChainID, nil }, Network: true, Count: func(ctx context.Context, account wire.Address) (uint64, error) {
 		s, err := p.Ledger.State(ctx, &account)
 		return s.Nonce, err
 	}})
@@ -110,11 +115,14 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 		Definitions: definitions, EventsCommitted: func() { n.Events.Committed(); n.register.confirmed() },
 		Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter,
 	}, n.startSender)
+	n.Contracts = n.newContracts()
 	// The one cycle of the packages, cut in the open: a confirmed definition
 	// changes datatypes and identities, whose packages send messages.
 	definitions[message.TagDatatype] = n.Messages.ApplyDatatype
 	definitions[identity.TagClaim] = n.applyClaim
 	definitions[identity.TagUpdate] = n.applyUpdate
+	definitions[contract.TagInterface] = n.Contracts.ApplyInterface
+	definitions[contract.TagAPI] = n.Contracts.ApplyAPI
 	if err := p.DB.Read(ctx, n.Network.Load); err != nil {
 		return nil, fmt.Errorf("load the network's members: %w", err)
 	}
@@ -180,7 +188,8 @@ func (n *Node) Run(ctx context.Context) error {
 		workers.Add(1)
 		go func() { defer workers.Done(); n.work(ctx, w) }()
 	}
-	workers.Add(2)
+	workers.Add(3)
+	go func() { defer workers.Done(); n.announce(ctx) }()
 	go func() { defer workers.Done(); n.follow(ctx) }()
 	go func() { defer workers.Done(); n.serve(ctx) }()
 	delivered := make(chan error, 1)
@@ -204,14 +213,14 @@ type Worker struct {
 // simulation. Ask once: they remember what they gave out.
 func (n *Node) Workers() []Worker {
 	m := n.Messages
-	return []Worker{
+	return append([]Worker{
 		{"batch", m.Wake.Batch, plain(m.BatchStep)},
 		{"submit", m.Wake.Submit, m.NewSubmitter().Step},
 		{"confirm", m.Wake.Confirm, plain(m.ConfirmStep)},
 		{"pull", m.Wake.Pull, plain(m.PullStep)},
 		{"epoch", m.Wake.Epoch, plain(m.EpochStep)},
 		{"register", n.register.signal, plain(n.register.Step)},
-	}
+	}, n.gatewayWorkers()...)
 }
 
 // plain adapts a step that only says whether there is more to do at once.

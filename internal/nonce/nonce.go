@@ -18,8 +18,9 @@ import (
 
 // Config is what an Authority stands on.
 type Config struct {
-	DB    *store.DB
-	Chain uint64
+	DB *store.DB
+	// Chain is the chain's id, which may have to be asked for.
+	Chain func(context.Context) (uint64, error)
 	// Network says that the calls of the network contract go to this chain.
 	Network bool
 	// Count asks the chain for an account's next nonce, counting what waits.
@@ -85,9 +86,13 @@ func (a *Authority) learn(ctx context.Context, address wire.Address, of *account
 	if err != nil {
 		return fmt.Errorf("ask the ledger for the next nonce of %s: %w", address, err)
 	}
+	chain, err := a.cfg.Chain(ctx)
+	if err != nil {
+		return fmt.Errorf("ask the ledger for its id: %w", err)
+	}
 	var taken []int64
 	err = a.cfg.DB.Read(ctx, func(tx *store.Tx) error {
-		taken, err = tx.TakenNonces(a.cfg.Chain, address, a.cfg.Network)
+		taken, err = tx.TakenNonces(chain, address, a.cfg.Network)
 		return err
 	})
 	if err != nil {
