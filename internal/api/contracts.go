@@ -213,7 +213,7 @@ func postListenerSignature(c *call, in contract.ListenerInput) (any, error) {
 
 // listenerWithStatus is a listener with how far it has come.
 type listenerWithStatus struct {
-	*store.Listener
+	store.Listener
 	Status any `json:"status,omitempty"` // contract.ListenerStatus, or {"error"}
 }
 
@@ -224,9 +224,9 @@ func getListener(c *call) (any, error) {
 	}
 	status, err := c.Contracts.ListenerStatus(c.ctx(), l)
 	if err != nil {
-		return listenerWithStatus{l, map[string]string{"error": errs.Public(err)}}, nil
+		return listenerWithStatus{*l, map[string]string{"error": errs.Public(err)}}, nil
 	}
-	return listenerWithStatus{l, status}, nil
+	return listenerWithStatus{*l, status}, nil
 }
 
 func deleteListener(c *call) (any, error) {

@@ -121,6 +121,9 @@ func (c *Client) Fate(ctx context.Context, account common.Address, of func(final
 
 // Known says which transactions the chain has, mined or waiting.
 func (c *Client) Known(ctx context.Context, hashes []common.Hash) ([]bool, error) {
+	if len(hashes) == 0 {
+		return nil, nil
+	}
 	var b Batch
 	found := make([]json.RawMessage, len(hashes))
 	for i, h := range hashes {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
 
@@ -153,35 +154,37 @@ func (m *Manager) send(ctx context.Context, txs []*store.ChainTx) error {
 	if err != nil {
 		return fmt.Errorf("send %d transactions: %w", len(txs), err)
 	}
-	var doubtful []int
-	var hashes []common.Hash
+	var doubtful []common.Hash
 	for i, e := range answers {
 		if e != nil {
-			doubtful = append(doubtful, i)
-			hashes = append(hashes, common.Hash(txs[i].Attempts[len(txs[i].Attempts)-1].Hash))
-		} else {
-			txs[i].Reason = ""
+			doubtful = append(doubtful, common.Hash(txs[i].Attempts[len(txs[i].Attempts)-1].Hash))
 		}
-	}
-	if len(doubtful) == 0 {
-		return nil
 	}
 	// The chain's state tells what an answer means, not its text, which each
 	// implementation words in its own way.
-	known, err := m.Chain.Known(ctx, hashes)
+	known, err := m.Chain.Known(ctx, doubtful)
 	if err != nil {
-		return fmt.Errorf("look up %d transactions that were not taken: %w", len(hashes), err)
+		return fmt.Errorf("look up %d transactions that were not taken: %w", len(doubtful), err)
 	}
-	return m.write(ctx, func(tx *store.Tx, now store.Time) error {
-		for k, i := range doubtful {
-			t, text := txs[i], ""
-			if !known[k] {
-				text = "the chain does not take it: " + answers[i].Error()
+	notes := map[*store.ChainTx]string{}
+	for i, e := range answers {
+		text := ""
+		if e != nil {
+			if !known[0] {
+				text = notTaken + e.Error()
 			}
-			if t.Reason == text {
-				continue
-			}
-			t.Reason = text
+			known = known[1:]
+		}
+		// What else is noted of a transaction stays while the chain has it.
+		if text != txs[i].Reason && (text != "" || strings.HasPrefix(txs[i].Reason, notTaken)) {
+			notes[txs[i]] = text
+		}
+	}
+	if len(notes) == 0 {
+		return nil
+	}
+	err = m.write(ctx, func(tx *store.Tx, now store.Time) error {
+		for t, text := range notes {
 			if err := tx.NoteChainTx(t.Seq, text, now); err != nil {
 				return err
 			}
@@ -191,4 +194,14 @@ func (m *Manager) send(ctx context.Context, txs []*store.ChainTx) error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	for t, text := range notes {
+		t.Reason = text
+	}
+	return nil
 }
+
+// notTaken begins the reason of a transaction that the chain refuses to have.
+const notTaken = "the chain does not take it: "

@@ -19,6 +19,7 @@ type Proxy struct {
 	down   bool
 	change func(method string, params []json.RawMessage, result json.RawMessage) json.RawMessage
 	asked  map[string]int // calls by method
+	fault  func(method string, done bool) bool
 }
 
 // NewProxy starts a proxy in front of an endpoint.
@@ -49,6 +50,32 @@ func (p *Proxy) Lie(change func(method string, params []json.RawMessage, result 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.change = change
+}
+
+// Fail sets a function that is asked about each call before it is passed on, and
+// again when the chain has answered it (done). If it says true, the request fails:
+// lost in the first case, done but unknown to the caller in the second. Nil ends
+// that.
+func (p *Proxy) Fail(fault func(method string, done bool) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fault = fault
+}
+
+// fails asks about all calls of a request.
+func (p *Proxy) fails(requests []rpcRequest, done bool) bool {
+	p.mu.Lock()
+	fault := p.fault
+	p.mu.Unlock()
+	if fault == nil {
+		return false
+	}
+	for _, q := range requests {
+		if fault(q.Method, done) {
+			return true
+		}
+	}
+	return false
 }
 
 // Count is how often a method was asked for.
@@ -88,7 +115,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.asked[q.Method]++
 	}
 	p.mu.Unlock()
-	if down {
+	if down || p.fails(requests, false) {
 		http.Error(w, "down", http.StatusBadGateway)
 		return
 	}
@@ -101,6 +128,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	if p.fails(requests, true) {
+		http.Error(w, "lost", http.StatusBadGateway)
 		return
 	}
 	if change != nil {
