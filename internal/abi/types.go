@@ -139,6 +139,9 @@ func (s *schema) tuple(at string, depth int) (Types, error) {
 		all = append(all, placed{Field{name, t}, *p.Details.Index})
 	}
 	slices.SortFunc(all, func(a, b placed) int { return cmp.Compare(a.index, b.index) })
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s: the tuple has no fields; Solidity knows no empty ones", at)
+	}
 	fields := make(Types, len(all))
 	for i, p := range all {
 		if p.index != i {
