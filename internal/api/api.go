@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/parley-node/parley/internal/blob"
+	"github.com/parley-node/parley/internal/contract"
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/message"
@@ -34,6 +35,7 @@ type Deps struct {
 	Streams       *event.Streams  // nil for ones that end with their connections alone
 	Deliveries    *event.Outbound // nil if this node makes none: then nothing can be replayed
 	Blobs         blob.Store
+	Contracts     *contract.Service // nil in a namespace without a chain for contracts: then these operations are refused
 
 	// Verify reads a record of the network contract from the chain again and
 	// checks it against the stored one. Nil if this node cannot: then asking is

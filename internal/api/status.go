@@ -63,7 +63,7 @@ type plugins struct {
 	Tokens        []plugin `json:"tokens"`
 }
 
-type contract struct {
+type networkContract struct {
 	Index      int              `json:"index"`
 	Location   contractLocation `json:"location"`
 	FirstEvent string           `json:"firstEvent"`
@@ -82,8 +82,8 @@ type contractInfo struct {
 }
 
 type contracts struct {
-	Active     contract   `json:"active"`
-	Terminated []contract `json:"terminated,omitempty"`
+	Active     networkContract   `json:"active"`
+	Terminated []networkContract `json:"terminated,omitempty"`
 }
 
 type multiparty struct {
@@ -154,8 +154,8 @@ func getStatus(c *call) (any, error) {
 	return st, nil
 }
 
-func (c *call) contract() contract {
-	return contract{
+func (c *call) contract() networkContract {
+	return networkContract{
 		Location: contractLocation{c.Network.Contract}, FirstEvent: "0",
 		Info: contractInfo{Subscription: c.Network.ID.String(), Version: wire.Version},
 	}

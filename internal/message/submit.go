@@ -254,6 +254,12 @@ func (s *Service) author(tx *store.Tx, h Header, here []wire.Address) (did, key 
 	return did, address.String(), nil
 }
 
+// SigningKey is the organisation's key that signs where a request names none.
+func (s *Service) SigningKey(ctx context.Context) (wire.Address, error) {
+	here, err := s.Keys.Addresses(ctx)
+	return s.keyNow(here), err
+}
+
 // keyNow is the key that signs for the organisation: the configured one, or, if
 // the ledger does not accept it any more, the oldest valid one whose private key
 // is among those here.
