@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/parley-node/parley/internal/blob"
+	"github.com/parley-node/parley/internal/contract"
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/message"
@@ -34,6 +35,7 @@ type Deps struct {
 	Streams       *event.Streams  // nil for ones that end with their connections alone
 	Deliveries    *event.Outbound // nil if this node makes none: then nothing can be replayed
 	Blobs         blob.Store
+	Contracts     *contract.Service // nil in a namespace without a chain for contracts: then these operations are refused
 
 	// Verify reads a record of the network contract from the chain again and
 	// checks it against the stored one. Nil if this node cannot: then asking is
@@ -43,6 +45,9 @@ type Deps struct {
 	// Connection tells how the node and its ledger are connected; nil if the
 	// ledger needs no connection.
 	Connection func() Connection
+
+	// Disk tells what the node keeps on disk; nil if nobody measures that.
+	Disk func() *Disk
 
 	// ClaimOrg and ClaimNode announce this member's organisation and node to the
 	// network, which the node does by itself when they are missing.
@@ -126,7 +131,7 @@ func New(d Deps) *API {
 		d.Streams = event.NewStreams(d.Subscriptions, event.StreamConfig{Logger: d.Logger})
 	}
 	s := &server{Deps: d}
-	s.gate = gate{db: d.DB, limits: d.Limits, now: d.Now}
+	s.gate = gate{db: d.DB, queued: d.Messages.HandedIn, limits: d.Limits, now: d.Now}
 	s.metrics = newMetrics(s)
 	return &API{
 		Public:  s.public(),

@@ -63,7 +63,7 @@ type plugins struct {
 	Tokens        []plugin `json:"tokens"`
 }
 
-type contract struct {
+type networkContract struct {
 	Index      int              `json:"index"`
 	Location   contractLocation `json:"location"`
 	FirstEvent string           `json:"firstEvent"`
@@ -82,8 +82,8 @@ type contractInfo struct {
 }
 
 type contracts struct {
-	Active     contract   `json:"active"`
-	Terminated []contract `json:"terminated,omitempty"`
+	Active     networkContract   `json:"active"`
+	Terminated []networkContract `json:"terminated,omitempty"`
 }
 
 type multiparty struct {
@@ -98,6 +98,7 @@ type status struct {
 	Plugins    plugins    `json:"plugins"`
 	Multiparty multiparty `json:"multiparty"`
 	Version    string     `json:"version,omitempty"` // of the program; beyond the reference
+	Disk       *Disk      `json:"disk,omitempty"`    // beyond the reference, too
 }
 
 // registrations are what this member has claimed, nil until confirmed.
@@ -132,11 +133,14 @@ func getStatus(c *call) (any, error) {
 			DataExchange:  []plugin{{"parley", "ffdx"}},
 			Events:        []plugin{{PluginType: "websockets"}},
 			Identity:      []plugin{},
-			SharedStorage: []plugin{},
+			SharedStorage: []plugin{{"parley", "parley"}},
 			Tokens:        []plugin{},
 		},
 		Multiparty: multiparty{true, contracts{Active: c.contract()}},
 		Version:    c.Version,
+	}
+	if c.Disk != nil {
+		st.Disk = c.Disk()
 	}
 	if org != nil {
 		st.Org.Registered, st.Org.DID, st.Org.ID = true, org.DID, &org.ID
@@ -150,8 +154,8 @@ func getStatus(c *call) (any, error) {
 	return st, nil
 }
 
-func (c *call) contract() contract {
-	return contract{
+func (c *call) contract() networkContract {
+	return networkContract{
 		Location: contractLocation{c.Network.Contract}, FirstEvent: "0",
 		Info: contractInfo{Subscription: c.Network.ID.String(), Version: wire.Version},
 	}
