@@ -12,7 +12,8 @@ import (
 
 // Kinds of request between nodes that a liar meddles with.
 const (
-	payloads = "payload"
+	payloads    = "payload"
+	activations = "activated"
 )
 
 // lies are what a member does at present that its node's code would not. Its
@@ -75,6 +76,16 @@ func (w *world) falsify(m local.Message) (body []byte, err error, lied bool) {
 		body = bytes.Clone(m.Body)
 		body[len(body)-1-w.rng.IntN(min(64, len(body)))] ^= 1
 		return body, nil, true
+	case m.Kind == activations && !m.Answer && l.alter:
+		var a wire.Activated
+		others := some(w.members, func(o *member) bool { return o.founder && o.belongs && !o.away })
+		if wire.Unmarshal(m.Body, &a) != nil || a.Pin < 2 || len(others) < 3 {
+			return nil, nil, false // of two, one that lies is no minority
+		}
+		a.Pin = 1 + uint64(w.rng.IntN(int(a.Pin)-1))
+		w.tell(m.From, "LIES: tells %s that record %d activated the epoch", m.To, a.Pin)
+		body, err = wire.Marshal(a)
+		return body, err, true
 	case m.Kind == payloads && m.Answer && l.forge:
 		w.tell(m.From, "LIES: forges a receipt for %s", m.To)
 		var r wire.Receipt

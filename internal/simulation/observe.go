@@ -271,7 +271,7 @@ func (m *member) skipped(msg *store.Message, label string) {
 // outage says whether members may be away for so long that an honest author's
 // payload cannot be had.
 func (p profile) outage() bool {
-	return p.on["long wait"] || p.on["cut"] || p.on["stop"] || p.on["crash"] || p.on["ledger away"] || p.on["disk slow"]
+	return p.on["long wait"] || p.on["cut"] || p.on["isolate"] || p.on["stop"] || p.on["crash"] || p.on["ledger away"] || p.on["disk slow"]
 }
 
 func (v verdict) String() string {
