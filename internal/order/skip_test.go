@@ -297,6 +297,24 @@ func TestAuthorVotesWhereNoOtherVoterIsLeft(t *testing.T) {
 	n.wantDue(t, idOf(p), testGrace)
 }
 
+func TestMayVoteSaysWhoseVoteCounts(t *testing.T) {
+	w := newNetwork(t, 3) // v = 2
+	n := w.node()
+	p := w.pin(w.members[0], nil, msg("a"))
+	n.apply(p)
+	author, other := w.members[0].org, w.members[1].org
+	if n.a.MayVote(idOf(p), author) || !n.a.MayVote(idOf(p), other) || n.a.MayVote(wire.Entry{Author: author}, other) {
+		t.Fatal("not the other members alone may vote, and against what is pinned")
+	}
+	w.next(1)
+	w.setActive(w.members[1], false)
+	w.setActive(w.members[2], false)
+	n.head()
+	if !n.a.MayVote(idOf(p), author) {
+		t.Fatal("the author may not vote, though nobody else is left")
+	}
+}
+
 func TestAnyMemberVotesWhereTheAuthorIsGoneToo(t *testing.T) {
 	w := newNetwork(t, 2)
 	n := w.node()

@@ -106,6 +106,12 @@ func (a *Audience) ballot(p Pin, e *entry, restored bool) {
 	}
 }
 
+// MayVote tells whether an organisation's vote against a live entry counts.
+func (a *Audience) MayVote(id wire.Entry, org wire.OrgID) bool {
+	e := a.entries[id]
+	return e != nil && a.mayVote(e, org)
+}
+
 // mayVote: the other members vote. Where none of them is left, or there never
 // was one, the author may; if it is gone too, any current member.
 func (a *Audience) mayVote(e *entry, org wire.OrgID) bool {
