@@ -26,7 +26,7 @@ type Config struct {
 
 	DB       *store.DB
 	Keys     keys.Keys
-	Ledger   ledger.Ledger
+	Ledger   ledger.Ledger // nil if there is no network: then Exchange is nil too
 	Exchange exchange.Exchange
 	Blobs    blob.Store
 	Network  *identity.Network
