@@ -27,7 +27,7 @@ type Config struct {
 
 	DB       *store.DB
 	Keys     keys.Keys
-	Ledger   ledger.Ledger
+	Ledger   ledger.Ledger    // nil if there is no network: then Exchange is nil too
 	Nonces   *nonce.Authority // of the ledger's accounts
 	Exchange exchange.Exchange
 	Blobs    blob.Store
