@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/blob"
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/identity"
@@ -47,6 +48,10 @@ type Deps struct {
 	// ClaimOrg and ClaimNode announce this member's organisation and node to the
 	// network, which the node does by itself when they are missing.
 	ClaimOrg, ClaimNode func(ctx context.Context) (*store.Message, error)
+
+	Access        *access.Control // who may call; nil lets everybody do everything
+	OpenMetrics   bool            // the metrics need no caller: they are served on loopback
+	QuietRequests bool            // leave no line in the log for each request
 
 	Security Security
 	Limits   Limits
@@ -122,6 +127,9 @@ func New(d Deps) *API {
 	if d.NewID == nil {
 		d.NewID = newID
 	}
+	if d.Access == nil {
+		d.Access = access.Everybody()
+	}
 	if d.Streams == nil {
 		d.Streams = event.NewStreams(d.Subscriptions, event.StreamConfig{Logger: d.Logger})
 	}
@@ -137,22 +145,22 @@ func New(d Deps) *API {
 
 func (s *server) public() http.Handler {
 	router := newRouter(s, s.routes())
-	router.mux.HandleFunc("GET /ws", s.WebSockets.ServeHTTP)
-	router.mux.HandleFunc("GET /api/v1/namespaces/{ns}/ws", func(w http.ResponseWriter, r *http.Request) {
+	router.mux.HandleFunc("GET /ws", s.guarded("/ws", access.Auditor, s.lasting(s.WebSockets.ServeHTTP)))
+	router.mux.HandleFunc("GET /api/v1/namespaces/{ns}/ws", s.guarded("/ws", access.Auditor, s.lasting(func(w http.ResponseWriter, r *http.Request) {
 		s.WebSockets.ServeNamespace(w, r, s.localName(r.PathValue("ns")))
-	})
+	})))
 	router.mux.HandleFunc("GET /livez", livez)
 	document := openAPI(s, router.routes)
 	for _, path := range []string{"/api/openapi.json", "/api/swagger.json", "/api/v1/namespaces/{ns}/api/openapi.json", "/api/v1/namespaces/{ns}/api/swagger.json"} {
-		router.mux.Handle("GET "+path, document)
+		router.mux.HandleFunc("GET "+path, s.guarded("openapi", access.Auditor, document.ServeHTTP))
 	}
-	return s.guard(router)
+	return s.guard(s.admit(router))
 }
 
 func (s *server) admin() http.Handler {
 	router := newRouter(s, s.adminRoutes())
 	router.mux.HandleFunc("GET /livez", livez)
-	return s.guard(router)
+	return s.guard(s.admit(router))
 }
 
 // livez says that the process runs and answers.

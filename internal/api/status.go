@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/store"
@@ -24,7 +25,13 @@ func (s *server) namespace() namespace {
 	return namespace{s.Namespace, s.NetworkName, s.Description, s.Created}
 }
 
-func getNamespaces(c *call) (any, error) { return []namespace{c.namespace()}, nil }
+// getNamespaces lists those in which the caller has a role.
+func getNamespaces(c *call) (any, error) {
+	if c.caller.Role(c.Namespace) == access.None {
+		return []namespace{}, nil
+	}
+	return []namespace{c.namespace()}, nil
+}
 
 func getNamespace(c *call) (any, error) {
 	if name := c.path("ns"); c.localName(name) != c.Namespace {

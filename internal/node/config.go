@@ -35,8 +35,9 @@ type Config struct {
 	Node      NodeConfig     `yaml:"node"`
 	Namespace string         `yaml:"namespace"` // local name of the network; default
 	API       APIConfig      `yaml:"api"`
-	Admin     ListenConfig   `yaml:"admin"`   // status for operators; 127.0.0.1:5001
-	Metrics   ListenConfig   `yaml:"metrics"` // Prometheus; 127.0.0.1:6000
+	Access    AccessConfig   `yaml:"access,omitempty"` // who may call; without it everybody on this machine
+	Admin     ListenConfig   `yaml:"admin"`            // status for operators; 127.0.0.1:5001
+	Metrics   ListenConfig   `yaml:"metrics"`          // Prometheus; 127.0.0.1:6000
 	Exchange  ExchangeConfig `yaml:"exchange"`
 	Ledger    LedgerConfig   `yaml:"ledger"`
 	Keys      KeysConfig     `yaml:"keys"`
@@ -62,14 +63,17 @@ type NodeConfig struct {
 
 // ListenConfig is an address to serve HTTP on.
 type ListenConfig struct {
-	Listen string `yaml:"listen"` // host:port; port 0 takes a free one
+	Listen string     `yaml:"listen"`        // host:port; port 0 takes a free one. Beyond loopback only with tls and access
+	TLS    *ServerTLS `yaml:"tls,omitempty"` // serve HTTPS
 }
 
 // APIConfig is the API for applications.
 type APIConfig struct {
-	Listen         string   `yaml:"listen"`                   // host:port; 127.0.0.1:5000. There are no users yet: keep it on loopback or behind a gateway
-	AllowedHosts   []string `yaml:"allowedHosts,omitempty"`   // DNS names under which the node is reached, besides localhost
-	AllowedOrigins []string `yaml:"allowedOrigins,omitempty"` // https://host of web pages elsewhere that may call the API; none
+	Listen         string       `yaml:"listen"`                   // host:port; 127.0.0.1:5000. Beyond loopback only with tls and access
+	TLS            *ServerTLS   `yaml:"tls,omitempty"`            // serve HTTPS
+	AllowedHosts   []string     `yaml:"allowedHosts,omitempty"`   // DNS names under which the node is reached, besides localhost
+	AllowedOrigins []string     `yaml:"allowedOrigins,omitempty"` // https://host of web pages elsewhere that may call the API; none
+	Limits         LimitsConfig `yaml:"limits,omitempty"`
 }
 
 // ExchangeConfig is the port for other members' nodes (mutual TLS 1.3).
@@ -115,8 +119,9 @@ type BlobsConfig struct {
 
 // LogConfig is how the node logs to standard error.
 type LogConfig struct {
-	Level  string `yaml:"level"`  // debug, info, warn or error; info
-	Format string `yaml:"format"` // text or json; text
+	Level    string `yaml:"level"`              // debug, info, warn or error; info
+	Format   string `yaml:"format"`             // text or json; text
+	Requests string `yaml:"requests,omitempty"` // on or off: a line for each request; on
 }
 
 // ReadConfig reads the configuration of a member's folder, or the file itself,
@@ -184,6 +189,7 @@ func (c *Config) complete() {
 		{&c.Database, "parley.db"},
 		{&c.Log.Level, "info"},
 		{&c.Log.Format, "text"},
+		{&c.Log.Requests, "on"},
 	} {
 		if *f.field == "" {
 			*f.field = f.value
@@ -250,6 +256,7 @@ func (c *Config) check(hasNetwork bool) error {
 	}
 	c.checkLedger(bad)
 	c.Events.check(bad)
+	c.checkAccess(bad)
 	if c.Keys.PassphraseFile != "" && c.Keys.PassphraseEnv != "" {
 		bad("keys", "passphraseFile and passphraseEnv are both set; keep one")
 	}
@@ -259,6 +266,9 @@ func (c *Config) check(hasNetwork bool) error {
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		bad("log.format", "%q is neither text nor json", c.Log.Format)
+	}
+	if c.Log.Requests != "on" && c.Log.Requests != "off" {
+		bad("log.requests", "%q is neither on nor off", c.Log.Requests)
 	}
 	slices.SortFunc(wrong, func(a, b error) int { return bytes.Compare([]byte(a.Error()), []byte(b.Error())) })
 	return errors.Join(wrong...)

@@ -16,12 +16,14 @@ const module = "github.com/parley-node/parley/"
 // their own subfolders' contracts: docs/ARCHITECTURE.md, "Who may import whom".
 // A folder is matched by the longest rule that it starts with. Tests are free.
 var rules = map[string][]string{
-	"wire":           {},
-	"contracts":      {"wire"},
-	"client":         {}, // for strangers: nothing of ours, least of all internal
-	"internal/errs":  {},
-	"internal/order": {"wire"},
-	"internal/store": {"wire", "internal/errs"},
+	"wire":            {},
+	"contracts":       {"wire"},
+	"client":          {}, // for strangers: nothing of ours, least of all internal
+	"internal/errs":   {},
+	"internal/order":  {"wire"},
+	"internal/trace":  {},
+	"internal/access": {"internal/errs"},
+	"internal/store":  {"wire", "internal/errs"},
 
 	// Ports, and their drivers and conformance suites: never store or a capability.
 	"internal/keys":              {"wire"},
@@ -49,8 +51,8 @@ var rules = map[string][]string{
 	"internal/check": {"internal/blob", "internal/identity", "internal/keys", "internal/ledger", "internal/store", "wire"},
 
 	// api may use every capability and no driver.
-	"internal/api": {"internal/blob", "internal/errs", "internal/event", "internal/exchange", "internal/identity", "internal/keys",
-		"internal/ledger", "internal/message", "internal/order", "internal/store", "wire"},
+	"internal/api": {"internal/access", "internal/blob", "internal/errs", "internal/event", "internal/exchange", "internal/identity", "internal/keys",
+		"internal/ledger", "internal/message", "internal/order", "internal/store", "internal/trace", "wire"},
 }
 
 // free are the folders that may import everything: the wiring, the binary, the

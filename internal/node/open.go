@@ -3,6 +3,7 @@ package node
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/api"
 	"github.com/parley-node/parley/internal/blob/disk"
 	"github.com/parley-node/parley/internal/errs"
@@ -23,6 +25,7 @@ import (
 	"github.com/parley-node/parley/internal/ledger/evm"
 	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/wire"
 )
 
 // Process is a node with all that it needs from its machine: database, keys,
@@ -39,6 +42,7 @@ type Process struct {
 	sockets   *event.WebSockets
 	streams   *event.Streams
 	servers   []*server
+	access    *access.Control
 }
 
 // server is one HTTP port.
@@ -70,7 +74,7 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 	if err != nil {
 		return p, err
 	}
-	cert, certHash, err := file.TLSCertificate(c.path(c.Keys.Dir), c.Node.Name)
+	cert, certHash, err := c.certificate()
 	if err != nil {
 		return p, err
 	}
@@ -119,6 +123,15 @@ func openKeys(c *Config) (*file.Keys, error) {
 		return nil, fmt.Errorf("there are no keys in %s; restore them from a backup, or make a new member with parley init: %w", dir, err)
 	}
 	return ks, err
+}
+
+// certificate is the node's, towards other nodes, with its hash.
+func (c *Config) certificate() (tls.Certificate, wire.Hash, error) {
+	passphrase, err := c.passphrase()
+	if err != nil {
+		return tls.Certificate{}, wire.Hash{}, err
+	}
+	return file.TLSCertificate(c.path(c.Keys.Dir), c.Node.Name, passphrase)
 }
 
 // passphrase is what opens the keys; empty if they are not encrypted.
@@ -184,30 +197,58 @@ func (p *Process) openLedger(ks *file.Keys) error {
 // listen binds the HTTP ports, so that a taken one is told at once.
 func (p *Process) listen(version string) error {
 	c := p.Config
-	p.sockets = event.NewWebSockets(event.WebSocketConfig{AllowedOrigins: c.API.AllowedOrigins, Logger: p.log}, p.Subscriptions)
+	var err error
+	if p.access, err = c.control(p.log); err != nil {
+		return err
+	}
+	p.sockets = event.NewWebSockets(event.WebSocketConfig{AllowedOrigins: c.API.AllowedOrigins, Authorize: api.AuthorizeEvents, Logger: p.log}, p.Subscriptions)
 	p.streams = event.NewStreams(p.Subscriptions, event.StreamConfig{Source: p.source(), Logger: p.log})
 	surface := api.New(api.Deps{
 		Namespace: p.Namespace, Version: version,
 		DB: p.db, Messages: p.Messages, Network: p.Network, Log: p.Events, Subscriptions: p.Subscriptions,
 		WebSockets: p.sockets, Streams: p.streams, Deliveries: p.Deliveries, Blobs: p.Blobs, Verify: p.verify, Connection: p.connection, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
 		Security: api.Security{AllowedHosts: c.API.AllowedHosts, AllowedOrigins: c.API.AllowedOrigins},
-		Logger:   p.log,
+		Access:   p.access, OpenMetrics: loopback(c.Metrics.Listen), QuietRequests: c.Log.Requests == "off",
+		Limits: api.Limits{Body: c.API.Limits.Body, Blob: c.API.Limits.Blob},
+		Logger: p.log,
 	})
 	for _, s := range []struct {
-		name, address string
-		handler       http.Handler
+		name string
+		ListenConfig
+		handler http.Handler
 	}{
-		{"api", c.API.Listen, surface.Public},
-		{"admin", c.Admin.Listen, surface.Admin},
-		{"metrics", c.Metrics.Listen, surface.Metrics},
+		{"api", c.API.port(), surface.Public},
+		{"admin", c.Admin, surface.Admin},
+		{"metrics", c.Metrics, surface.Metrics},
 	} {
-		l, err := net.Listen("tcp", s.address)
+		conf, err := c.serverTLS(s.name, s.TLS)
+		if err != nil {
+			return err
+		}
+		l, err := net.Listen("tcp", s.Listen)
 		if err != nil {
 			return fmt.Errorf("%s.listen: %w; stop the process that has this port, or choose another one in %s", s.name, err, ConfigFile)
+		}
+		if conf != nil {
+			l = tls.NewListener(l, conf)
 		}
 		p.servers = append(p.servers, &server{s.name, l, api.NewServer(s.handler, p.log)})
 	}
 	return nil
+}
+
+// URL is the base URL of one of the HTTP ports api, admin and metrics.
+func (p *Process) URL(name string) string {
+	scheme := "http"
+	for _, port := range []struct {
+		name string
+		tls  *ServerTLS
+	}{{"api", p.Config.API.TLS}, {"admin", p.Config.Admin.TLS}, {"metrics", p.Config.Metrics.TLS}} {
+		if port.name == name && port.tls != nil {
+			scheme = "https"
+		}
+	}
+	return scheme + "://" + p.Addresses()[name]
 }
 
 // Addresses are the addresses listened on, by the names api, admin, metrics and
@@ -249,6 +290,7 @@ func (p *Process) Run(ctx context.Context) error {
 		}
 		workersDone <- err
 	}()
+	go p.access.Watch(workers)
 	for _, s := range p.servers {
 		go func() {
 			if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
