@@ -96,7 +96,7 @@ func New(cfg Config) (*Control, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
-	c.failures = &failures{of: map[string]*rate.Limiter{}}
+	c.failures = newFailures()
 	if c.Open() {
 		if c.cfg.Limits.Rate == 0 {
 			c.cfg.Limits.Rate = float64(rate.Inf)

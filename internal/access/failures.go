@@ -20,6 +20,8 @@ type failures struct {
 	others *rate.Limiter // of addresses beyond the bound
 }
 
+func newFailures() *failures { return &failures{of: map[string]*rate.Limiter{}} }
+
 // allow reports whether an address may try.
 func (f *failures) allow(address string, now time.Time) bool {
 	f.mu.Lock()

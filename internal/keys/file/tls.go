@@ -86,7 +86,7 @@ func loadCertificate(dir, passphrase string) (tls.Certificate, error) {
 
 // Types of the PEM block in the key's file.
 const (
-	plainKey  = "PRIVATE KEY"        // PKCS #8
+	plainKey  = "PRIVATE KEY"       // PKCS #8
 	sealedKey = "PARLEY SEALED KEY" // that, as in keys.json under a passphrase
 )
 
