@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/order"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
@@ -13,16 +14,17 @@ import (
 // machine is the order of one audience.
 type machine struct {
 	*order.Audience
-	c       *confirmer
-	seq     int64      // audiences.seq
-	keys    *wire.Keys // of the current epoch
-	batches map[wire.Entry]*openBatch
-	fresh   map[wire.Hash]bool  // messages confirmed in the running step
-	voted   map[wire.Entry]bool // this run has voted to skip
-	looked  time.Time           // when it looked for overdue entries last
-	beat    time.Time           // when it queued a heartbeat last
-	applied uint64              // number of the last pin applied
-	waiting bool                // wants to be told when the ledger moves
+	c        *confirmer
+	seq      int64          // audiences.seq
+	keys     *wire.Keys     // of the current epoch
+	reserved wire.ContextID // of definitions, once keys are known: epochs do not change it
+	batches  map[wire.Entry]*openBatch
+	fresh    map[wire.Hash]bool  // messages confirmed in the running step
+	voted    map[wire.Entry]bool // this run has voted to skip
+	looked   time.Time           // when it looked for overdue entries last
+	beat     time.Time           // when it queued a heartbeat last
+	applied  uint64              // number of the last pin applied
+	waiting  bool                // wants to be told when the ledger moves
 }
 
 // openBatch is a batch with open messages.
@@ -126,7 +128,7 @@ func (m *machine) unlock(keys wire.Keys) error {
 	if err != nil {
 		return err
 	}
-	m.keys = &keys
+	m.keys, m.reserved = &keys, keys.Context(definitionTopic)
 	m.expect(change)
 	return m.catchUp()
 }
@@ -379,7 +381,7 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 		if err != nil {
 			return err
 		}
-		o := order.Message{Hash: hash, Contexts: contextsOf([]*store.Message{msg}, keys), Reject: msg.RejectReason}
+		o := order.Message{Hash: hash, Contexts: contextsOf([]*store.Message{msg}, keys), Reject: msg.RejectReason, AfterDefinitions: identity.IsCustomDID(msg.Header.Author)}
 		if o.Reject == "" && msg.Header.Key != signer {
 			o.Reject = fmt.Sprintf("the message names the key %s, but %s pinned it", msg.Header.Key, signer)
 		}
