@@ -53,11 +53,12 @@ type Deps struct {
 	OpenMetrics   bool            // the metrics need no caller: they are served on loopback
 	QuietRequests bool            // leave no line in the log for each request
 
-	Security Security
-	Limits   Limits
-	Logger   *slog.Logger // nil means none
-	Now      func() time.Time
-	NewID    func() wire.UUID
+	PublicURL string // at which applications reach the API, for documents; what a request says if empty
+	Security  Security
+	Limits    Limits
+	Logger    *slog.Logger // nil means none
+	Now       func() time.Time
+	NewID     func() wire.UUID
 }
 
 // Security says which callers are served. The zero value serves programs and
@@ -150,10 +151,7 @@ func (s *server) public() http.Handler {
 		s.WebSockets.ServeNamespace(w, r, s.localName(r.PathValue("ns")))
 	})))
 	router.mux.HandleFunc("GET /livez", livez)
-	document := openAPI(s, router.routes)
-	for _, path := range []string{"/api/openapi.json", "/api/swagger.json", "/api/v1/namespaces/{ns}/api/openapi.json", "/api/v1/namespaces/{ns}/api/swagger.json"} {
-		router.mux.HandleFunc("GET "+path, s.guarded("openapi", access.Auditor, document.ServeHTTP))
-	}
+	s.ownDocuments(router.mux, router.routes)
 	return s.guard(s.admit(router))
 }
 

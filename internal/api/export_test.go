@@ -9,6 +9,8 @@ type Operation struct {
 	Payloads         bool // needs them
 	Global, Stream   bool
 	Stated           bool // in the policy
+	Body             bool
+	Fields           []string // of its filter
 }
 
 // Operations is the table of routes.
@@ -17,7 +19,13 @@ func Operations() []Operation {
 	for _, op := range (&server{}).routes() {
 		_, stated := needs[op.id]
 		n := op.needs()
-		ops = append(ops, Operation{op.method, op.path, op.id, n.role, n.payloads, op.spec.global, op.spec.stream, stated})
+		o := Operation{Method: op.method, Path: op.path, ID: op.id, Role: n.role, Payloads: n.payloads, Global: op.spec.global, Stream: op.spec.stream, Stated: stated, Body: op.spec.in != nil}
+		if op.spec.filter != nil {
+			for _, f := range op.spec.filter.Fields {
+				o.Fields = append(o.Fields, f.Name)
+			}
+		}
+		ops = append(ops, o)
 	}
 	return ops
 }

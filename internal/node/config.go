@@ -71,6 +71,7 @@ type ListenConfig struct {
 type APIConfig struct {
 	Listen         string       `yaml:"listen"`                   // host:port; 127.0.0.1:5000. Beyond loopback only with tls and access
 	TLS            *ServerTLS   `yaml:"tls,omitempty"`            // serve HTTPS
+	PublicURL      string       `yaml:"publicURL,omitempty"`      // https://host[:port][/path] at which applications reach it, for the API's description; what each request says if empty
 	AllowedHosts   []string     `yaml:"allowedHosts,omitempty"`   // DNS names under which the node is reached, besides localhost
 	AllowedOrigins []string     `yaml:"allowedOrigins,omitempty"` // https://host of web pages elsewhere that may call the API; none
 	Limits         LimitsConfig `yaml:"limits,omitempty"`
@@ -249,6 +250,11 @@ func (c *Config) check(hasNetwork bool) error {
 	for i, origin := range c.API.AllowedOrigins {
 		if u, err := url.Parse(origin); err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" {
 			bad(fmt.Sprintf("api.allowedOrigins[%d]", i), "%q is not of the form https://host[:port]", origin)
+		}
+	}
+	if text := c.API.PublicURL; text != "" {
+		if u, err := url.Parse(text); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" {
+			bad("api.publicURL", "%q is not of the form https://host[:port][/path]", text)
 		}
 	}
 	if hasNetwork {

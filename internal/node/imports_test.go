@@ -16,14 +16,16 @@ const module = "github.com/parley-node/parley/"
 // their own subfolders' contracts: docs/ARCHITECTURE.md, "Who may import whom".
 // A folder is matched by the longest rule that it starts with. Tests are free.
 var rules = map[string][]string{
-	"wire":            {},
-	"contracts":       {"wire"},
-	"client":          {}, // for strangers: nothing of ours, least of all internal
-	"internal/errs":   {},
-	"internal/order":  {"wire"},
-	"internal/trace":  {},
-	"internal/access": {"internal/errs"},
-	"internal/store":  {"wire", "internal/errs"},
+	"wire":             {},
+	"contracts":        {"wire"},
+	"client":           {}, // for strangers: nothing of ours, least of all internal
+	"internal/errs":    {},
+	"internal/order":   {"wire"},
+	"internal/openapi": {},
+	"internal/swagger": {},
+	"internal/trace":   {},
+	"internal/access":  {"internal/errs"},
+	"internal/store":   {"wire", "internal/errs"},
 
 	// Ports, and their drivers and conformance suites: never store or a capability.
 	"internal/keys":              {"wire"},
@@ -52,7 +54,7 @@ var rules = map[string][]string{
 
 	// api may use every capability and no driver.
 	"internal/api": {"internal/access", "internal/blob", "internal/errs", "internal/event", "internal/exchange", "internal/identity", "internal/keys",
-		"internal/ledger", "internal/message", "internal/order", "internal/store", "internal/trace", "wire"},
+		"internal/ledger", "internal/message", "internal/openapi", "internal/order", "internal/store", "internal/swagger", "internal/trace", "wire"},
 }
 
 // free are the folders that may import everything: the wiring, the binary, the

@@ -207,8 +207,9 @@ func (p *Process) listen(version string) error {
 		Namespace: p.Namespace, Version: version,
 		DB: p.db, Messages: p.Messages, Network: p.Network, Log: p.Events, Subscriptions: p.Subscriptions,
 		WebSockets: p.sockets, Streams: p.streams, Deliveries: p.Deliveries, Blobs: p.Blobs, Verify: p.verify, Connection: p.connection, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
-		Security: api.Security{AllowedHosts: c.API.AllowedHosts, AllowedOrigins: c.API.AllowedOrigins},
-		Access:   p.access, OpenMetrics: loopback(c.Metrics.Listen), QuietRequests: c.Log.Requests == "off",
+		PublicURL: c.API.PublicURL,
+		Security:  api.Security{AllowedHosts: c.API.AllowedHosts, AllowedOrigins: c.API.AllowedOrigins},
+		Access:    p.access, OpenMetrics: loopback(c.Metrics.Listen), QuietRequests: c.Log.Requests == "off",
 		Limits: api.Limits{Body: c.API.Limits.Body, Blob: c.API.Limits.Blob},
 		Logger: p.log,
 	})
