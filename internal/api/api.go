@@ -15,6 +15,7 @@ import (
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -53,7 +54,8 @@ type Deps struct {
 	OpenMetrics   bool            // the metrics need no caller: they are served on loopback
 	QuietRequests bool            // leave no line in the log for each request
 
-	PublicURL string // at which applications reach the API, for documents; what a request says if empty
+	Trace     *trace.Recorder // told of each request; may be nil
+	PublicURL string          // at which applications reach the API, for documents; what a request says if empty
 	Security  Security
 	Limits    Limits
 	Logger    *slog.Logger // nil means none

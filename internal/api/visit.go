@@ -19,6 +19,7 @@ type visit struct {
 	caller *access.Caller // nil until known
 	route  string         // operation id, or the path of what is no operation
 	trace  trace.Context
+	cause  trace.SpanID // the step of the caller's that made the request
 }
 
 type visitKey struct{}
@@ -44,7 +45,8 @@ func (s *server) admit(next http.Handler) http.Handler {
 			return
 		}
 		start := s.Now()
-		v := &visit{trace: trace.Continue(r.Header.Get(trace.Header)), route: "none"}
+		v := &visit{route: "none"}
+		v.trace, v.cause = s.Trace.Request(r.Header.Get(trace.Header))
 		tracked := &statusWriter{ResponseWriter: w, stall: s.Limits.Stall, conn: http.NewResponseController(w)}
 		defer func() { s.log(r, v, tracked, s.Now().Sub(start)) }()
 		w.Header().Set("Traceresponse", v.trace.String()) // W3C Trace Context, level 2
@@ -81,6 +83,10 @@ func (s *server) known(w http.ResponseWriter, r *http.Request, v *visit) error {
 
 // log leaves the line of a request.
 func (s *server) log(r *http.Request, v *visit, w *statusWriter, took time.Duration) {
+	s.Trace.Step(trace.Step{
+		Name: v.route, Context: v.trace, Parent: v.cause, Start: s.Now().Add(-took), End: s.Now(), Server: true,
+		Attributes: []slog.Attr{slog.String("method", r.Method), slog.Int("status", w.status)},
+	})
 	if s.QuietRequests || !s.Logger.Enabled(r.Context(), slog.LevelInfo) {
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -116,6 +117,7 @@ func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) 
 	if err != nil {
 		return nil, err
 	}
+	m.Trace = trace.From(ctx).String()
 	if err := s.seal(m, items); err != nil {
 		return nil, err
 	}

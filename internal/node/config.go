@@ -46,6 +46,7 @@ type Config struct {
 	Database  string         `yaml:"database"`           // SQLite file, or postgres://user@host/database; parley.db
 	Founding  string         `yaml:"founding,omitempty"` // file with the network's first epoch and its secret, at the member that founded it
 	Log       LogConfig      `yaml:"log"`
+	Tracing   TracingConfig  `yaml:"tracing,omitempty"` // to an OpenTelemetry collector; none
 }
 
 // OrgConfig names the organisation. Name and salt give its id on the ledger, so
@@ -123,6 +124,12 @@ type LogConfig struct {
 	Level    string `yaml:"level"`              // debug, info, warn or error; info
 	Format   string `yaml:"format"`             // text or json; text
 	Requests string `yaml:"requests,omitempty"` // on or off: a line for each request; on
+}
+
+// TracingConfig is where the steps of each message are sent.
+type TracingConfig struct {
+	OTLP   string  `yaml:"otlp,omitempty"`   // URL of a collector, such as http://127.0.0.1:4318/v1/traces; none if empty
+	Sample float64 `yaml:"sample,omitempty"` // which part of the traces that begin here is recorded, up to 1; 1
 }
 
 // ReadConfig reads the configuration of a member's folder, or the file itself,
@@ -251,6 +258,14 @@ func (c *Config) check(hasNetwork bool) error {
 		if u, err := url.Parse(origin); err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" {
 			bad(fmt.Sprintf("api.allowedOrigins[%d]", i), "%q is not of the form https://host[:port]", origin)
 		}
+	}
+	if t := c.Tracing; t.OTLP != "" {
+		if u, err := url.Parse(t.OTLP); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			bad("tracing.otlp", "%q is not of the form http://host:4318/v1/traces", t.OTLP)
+		}
+	}
+	if s := c.Tracing.Sample; s < 0 || s > 1 {
+		bad("tracing.sample", "%g is not a number from 0 to 1", s)
 	}
 	if text := c.API.PublicURL; text != "" {
 		if u, err := url.Parse(text); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" {

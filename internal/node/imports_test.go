@@ -16,16 +16,17 @@ const module = "github.com/parley-node/parley/"
 // their own subfolders' contracts: docs/ARCHITECTURE.md, "Who may import whom".
 // A folder is matched by the longest rule that it starts with. Tests are free.
 var rules = map[string][]string{
-	"wire":             {},
-	"contracts":        {"wire"},
-	"client":           {}, // for strangers: nothing of ours, least of all internal
-	"internal/errs":    {},
-	"internal/order":   {"wire"},
-	"internal/openapi": {},
-	"internal/swagger": {},
-	"internal/trace":   {},
-	"internal/access":  {"internal/errs"},
-	"internal/store":   {"wire", "internal/errs"},
+	"wire":                {},
+	"contracts":           {"wire"},
+	"client":              {}, // for strangers: nothing of ours, least of all internal
+	"internal/errs":       {},
+	"internal/order":      {"wire"},
+	"internal/openapi":    {},
+	"internal/swagger":    {},
+	"internal/trace/otlp": {"internal/trace"},
+	"internal/trace":      {},
+	"internal/access":     {"internal/errs"},
+	"internal/store":      {"wire", "internal/errs"},
 
 	// Ports, and their drivers and conformance suites: never store or a capability.
 	"internal/keys":              {"wire"},
@@ -44,10 +45,10 @@ var rules = map[string][]string{
 	// Capabilities: downwards only. identity asks order what it needs to know
 	// of the ledger's members; message is the heart and must not know who
 	// listens (event) or who calls (api).
-	"internal/event":    {"internal/errs", "internal/store", "wire"},
+	"internal/event":    {"internal/errs", "internal/store", "internal/trace", "wire"},
 	"internal/identity": {"internal/errs", "internal/ledger", "internal/order", "internal/store", "wire"},
 	"internal/message": {"internal/blob", "internal/errs", "internal/exchange", "internal/identity", "internal/keys",
-		"internal/ledger", "internal/order", "internal/store", "wire"},
+		"internal/ledger", "internal/order", "internal/store", "internal/trace", "wire"},
 
 	// Independent of what it checks: least of all it may call order.
 	"internal/check": {"internal/blob", "internal/identity", "internal/keys", "internal/ledger", "internal/store", "wire"},

@@ -18,6 +18,7 @@ import (
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -45,6 +46,7 @@ type Parts struct {
 	// Reply are set by New.
 	Outbound event.OutboundConfig
 
+	Trace  *trace.Recorder // told of each step of a message; may be nil
 	Log    *slog.Logger
 	Now    func() time.Time                    // time.Now if nil
 	NewID  func() wire.UUID                    // version 7 if nil
@@ -102,7 +104,7 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 		Self: p.Self, Namespace: p.Namespace, NetName: p.Namespace,
 		DB: p.DB, Keys: p.Keys, Ledger: p.Ledger, Exchange: p.Exchange, Blobs: p.Blobs, Network: n.Network,
 		Definitions: definitions, EventsCommitted: func() { n.Events.Committed(); n.register.confirmed() },
-		Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter,
+		Trace: p.Trace, Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter,
 	}, n.startSender)
 	// The one cycle of the packages, cut in the open: a confirmed definition
 	// changes datatypes and identities, whose packages send messages.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -25,6 +26,8 @@ import (
 	"github.com/parley-node/parley/internal/ledger/evm"
 	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
+	"github.com/parley-node/parley/internal/trace/otlp"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -43,6 +46,7 @@ type Process struct {
 	streams   *event.Streams
 	servers   []*server
 	access    *access.Control
+	traces    *otlp.Exporter // nil without a collector
 }
 
 // server is one HTTP port.
@@ -92,6 +96,13 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 	if err != nil {
 		return p, err
 	}
+	record := trace.NewRecorder(log, nil, 0)
+	if c.Tracing.OTLP != "" {
+		if p.traces, err = otlp.New(ctx, c.Tracing.OTLP, c.Node.Name, c.Org.Name, version); err != nil {
+			return p, err
+		}
+		record = trace.NewRecorder(log, p.traces.Export, cmp.Or(c.Tracing.Sample, 1))
+	}
 	outbound, err := c.outbound()
 	if err != nil {
 		return p, err
@@ -103,7 +114,7 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 		Namespace: c.Namespace, ChainID: c.Ledger.ChainID, Contract: c.Ledger.Contract,
 		DB: p.db, Keys: ks, Ledger: p.ledger, Exchange: p.exchange, Blobs: blobs,
 		Profile:  ledger.NodeProfile{CertHash: certHash, SealKey: ks.SealKey(), Endpoints: c.Exchange.Advertise},
-		Founding: founding, Outbound: outbound, Log: log,
+		Founding: founding, Outbound: outbound, Trace: record, Log: log,
 	})
 	if err != nil {
 		return p, err
@@ -207,9 +218,9 @@ func (p *Process) listen(version string) error {
 		Namespace: p.Namespace, Version: version,
 		DB: p.db, Messages: p.Messages, Network: p.Network, Log: p.Events, Subscriptions: p.Subscriptions,
 		WebSockets: p.sockets, Streams: p.streams, Deliveries: p.Deliveries, Blobs: p.Blobs, Verify: p.verify, Connection: p.connection, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
-		PublicURL: c.API.PublicURL,
-		Security:  api.Security{AllowedHosts: c.API.AllowedHosts, AllowedOrigins: c.API.AllowedOrigins},
-		Access:    p.access, OpenMetrics: loopback(c.Metrics.Listen), QuietRequests: c.Log.Requests == "off",
+		Trace: p.Trace, PublicURL: c.API.PublicURL,
+		Security: api.Security{AllowedHosts: c.API.AllowedHosts, AllowedOrigins: c.API.AllowedOrigins},
+		Access:   p.access, OpenMetrics: loopback(c.Metrics.Listen), QuietRequests: c.Log.Requests == "off",
 		Limits: api.Limits{Body: c.API.Limits.Body, Blob: c.API.Limits.Blob},
 		Logger: p.log,
 	})
@@ -342,6 +353,13 @@ func (p *Process) close() error {
 	}
 	if p.db != nil {
 		err = errors.Join(err, p.db.Close())
+	}
+	if p.traces != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if e := p.traces.Close(ctx); e != nil { // the collector's fault, and not the node's
+			p.log.Warn("the last traces were not sent", "error", e)
+		}
 	}
 	return err
 }

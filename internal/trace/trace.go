@@ -89,15 +89,6 @@ func Parse(header string) (c Context, ok bool) {
 	return c, true
 }
 
-// Continue is the context of a request with a header: a step of the caller's
-// trace, or the beginning of a new one.
-func Continue(header string) Context {
-	if c, ok := Parse(header); ok {
-		return c.Child()
-	}
-	return New()
-}
-
 type key struct{}
 
 // With puts c into a context.
@@ -106,5 +97,34 @@ func With(ctx context.Context, c Context) context.Context { return context.WithV
 // From is what With put there, or the zero value.
 func From(ctx context.Context) Context {
 	c, _ := ctx.Value(key{}).(Context)
+	return c
+}
+
+// Size is how many bytes a Context has on the wire.
+const Size = 16 + 8 + 1
+
+// Bytes is the form on the wire: trace, span, flags. Nil for the zero value.
+func (c Context) Bytes() []byte {
+	if c.IsZero() {
+		return nil
+	}
+	b := append(append(make([]byte, 0, Size), c.Trace[:]...), c.Span[:]...)
+	if c.Sampled {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+// FromBytes is the inverse of Bytes; what is not well formed counts as none.
+func FromBytes(b []byte) (c Context) {
+	if len(b) != Size {
+		return Context{}
+	}
+	copy(c.Trace[:], b)
+	copy(c.Span[:], b[16:])
+	if (c.Trace == ID{} || c.Span == SpanID{}) {
+		return Context{}
+	}
+	c.Sampled = b[24]&1 == 1
 	return c
 }

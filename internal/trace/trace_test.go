@@ -30,19 +30,24 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestContinue(t *testing.T) {
-	c := Continue(example)
+func TestRequest(t *testing.T) {
+	var r *Recorder
+	c, parent := r.Request(example)
 	from, _ := Parse(example)
-	if c.Trace != from.Trace || c.Span == from.Span || !c.Sampled {
+	if c.Trace != from.Trace || c.Span == from.Span || parent != from.Span || !c.Sampled {
 		t.Errorf("a step of %v is %v", from, c)
 	}
-	a, b := Continue("nonsense"), Continue("")
+	a, _ := r.Request("nonsense")
+	b, _ := r.Request("")
 	if a.IsZero() || a.Trace == b.Trace {
 		t.Errorf("new traces %v and %v", a, b)
 	}
 	ctx := With(t.Context(), c)
 	if From(ctx) != c || !From(t.Context()).IsZero() {
 		t.Error("a context does not give what it was given")
+	}
+	if FromBytes(c.Bytes()) != c || (Context{}).Bytes() != nil || FromBytes([]byte("short")) != (Context{}) || FromBytes(make([]byte, Size)) != (Context{}) {
+		t.Error("a context does not come back from its bytes")
 	}
 	if (Context{}).String() != "" {
 		t.Error("no trace has a header")
