@@ -47,6 +47,7 @@ type Process struct {
 	servers   []*server
 	access    *access.Control
 	traces    *otlp.Exporter // nil without a collector
+	space     *space
 }
 
 // server is one HTTP port.
@@ -213,11 +214,12 @@ func (p *Process) listen(version string) error {
 		return err
 	}
 	p.sockets = event.NewWebSockets(event.WebSocketConfig{AllowedOrigins: c.API.AllowedOrigins, Authorize: api.AuthorizeEvents, Logger: p.log}, p.Subscriptions)
+	p.space = p.newSpace()
 	p.streams = event.NewStreams(p.Subscriptions, event.StreamConfig{Source: p.source(), Logger: p.log})
 	surface := api.New(api.Deps{
 		Namespace: p.Namespace, Version: version,
 		DB: p.db, Messages: p.Messages, Network: p.Network, Log: p.Events, Subscriptions: p.Subscriptions,
-		WebSockets: p.sockets, Streams: p.streams, Deliveries: p.Deliveries, Blobs: p.Blobs, Verify: p.verify, Connection: p.connection, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
+		WebSockets: p.sockets, Streams: p.streams, Deliveries: p.Deliveries, Blobs: p.Blobs, Verify: p.verify, Connection: p.connection, Disk: p.space.forecast, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
 		Trace: p.Trace, PublicURL: c.API.PublicURL,
 		Security: api.Security{AllowedHosts: c.API.AllowedHosts, AllowedOrigins: c.API.AllowedOrigins},
 		Access:   p.access, OpenMetrics: loopback(c.Metrics.Listen), QuietRequests: c.Log.Requests == "off",
@@ -303,6 +305,11 @@ func (p *Process) Run(ctx context.Context) error {
 		workersDone <- err
 	}()
 	go p.access.Watch(workers)
+	measured := make(chan struct{})
+	go func() {
+		defer close(measured)
+		p.space.run(workers)
+	}()
 	for _, s := range p.servers {
 		go func() {
 			if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -314,6 +321,7 @@ func (p *Process) Run(ctx context.Context) error {
 	p.log.Info("the node stops")
 	err := p.stopHTTP()
 	stopWorkers()
+	<-measured
 	err = errors.Join(err, <-workersDone, p.close())
 	stopValidator()
 	err = errors.Join(err, <-validatorDone)
