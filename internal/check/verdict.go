@@ -212,7 +212,7 @@ func (j *judge) message(r *replay, p *pending, i int, reject string) error {
 	m := &p.messages[i]
 	m.done = true
 	if reject == "" {
-		again, err := j.again(p.a.id, m.hash)
+		again, err := j.again(p.a.id, m)
 		if err != nil {
 			return err
 		}
@@ -231,14 +231,14 @@ func (j *judge) message(r *replay, p *pending, i int, reject string) error {
 	return j.verdict(r, p, i, state, reject, true)
 }
 
-// again tells whether a message with this hash is confirmed already. Only
-// hashes that the database has twice can be.
-func (j *judge) again(audience, hash wire.Hash) (bool, error) {
-	k := audience.String() + hash.String()
+// again tells whether a message with this hash, which covers its id, is confirmed
+// already. Only those that the database has twice can be.
+func (j *judge) again(audience wire.Hash, m *judged) (bool, error) {
+	k := audience.String() + m.hash.String()
 	if was, known := j.repeated[k]; known {
 		return was, nil
 	}
-	n, err := count(j.c.tx, `SELECT COUNT(*) FROM messages WHERE hash = $1 AND audience = $2`, hash.String(), audience)
+	n, err := count(j.c.tx, `SELECT COUNT(*) FROM messages WHERE id = $1 AND hash = $2 AND audience = $3`, m.header.ID, m.hash.String(), audience)
 	if n > 1 {
 		j.repeated[k] = false
 	}
