@@ -450,7 +450,8 @@ func (c *checker) events(*replay) error {
 			return nil
 		},
 		`SELECT e.sequence, e.type, e.reference FROM events e WHERE e.type IN ('message_confirmed', 'message_rejected')
-		AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = e.reference AND 'message_' || m.state = e.type) ORDER BY e.sequence`)
+		AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = e.reference
+			AND ('message_' || m.state = e.type OR m.state = 'cancelled' AND e.type = 'message_rejected')) ORDER BY e.sequence`)
 	if err != nil {
 		return err
 	}

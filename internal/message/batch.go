@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 
 	"github.com/google/uuid"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -105,11 +107,6 @@ func (s *Service) readyMessages(tx *store.Tx, except []wire.Hash) ([]source, err
 // sealReady makes batches of messages, as many as may be in flight. stuck are
 // audiences in which it could not.
 func (s *Service) sealReady(ctx context.Context, ready []source, inFlight map[wire.Hash]int) (sealed bool, stuck []wire.Hash, err error) {
-	type lane struct {
-		audience wire.Hash
-		key      string
-		unpinned bool
-	}
 	var lanes []lane
 	waiting := map[lane][]source{}
 	for _, m := range ready {
@@ -121,10 +118,12 @@ func (s *Service) sealReady(ctx context.Context, ready []source, inFlight map[wi
 	}
 	var failed []error
 	for _, l := range lanes {
-		for rest := waiting[l]; len(rest) > 0 && (l.unpinned || inFlight[l.audience] < maxInFlight); {
-			n, err := s.sealBatch(ctx, l.audience, l.unpinned, rest)
+		rest := waiting[l]
+		for len(rest) > 0 && (l.unpinned || inFlight[l.audience] < maxInFlight) {
+			n, err := s.sealBatch(ctx, l, rest)
 			if err != nil {
 				failed = append(failed, fmt.Errorf("seal a batch for audience %s: %w", l.audience.Short(), err))
+				s.flushes.note(l, func(c *flushCount) { c.failures, c.failed, c.err = c.failures+1, s.Now(), err.Error() })
 			}
 			if n == 0 {
 				stuck = append(stuck, l.audience)
@@ -136,6 +135,7 @@ func (s *Service) sealReady(ctx context.Context, ready []source, inFlight map[wi
 				inFlight[l.audience]++
 			}
 		}
+		s.flushes.note(l, func(c *flushCount) { c.blocked = len(rest) > 0 })
 	}
 	return sealed, stuck, errors.Join(failed...)
 }
@@ -154,12 +154,13 @@ func full(inFlight map[wire.Hash]int) (audiences []wire.Hash) {
 // they are; none if the audience's secret is not known yet, or if its members
 // have changed: then it waits for the next epoch. A message that cannot be in any
 // batch is rejected here, or it would hold up all that follow.
-func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bool, messages []source) (n int, err error) {
+func (s *Service) sealBatch(ctx context.Context, l lane, messages []source) (n int, err error) {
+	start := s.Now()
 	var epoch *store.Epoch
 	var sources []source
 	var defs map[wire.Hash][]byte
 	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
-		if epoch, err = tx.CurrentEpoch(audience); err != nil || !s.mayWrite(epoch) {
+		if epoch, err = tx.CurrentEpoch(l.audience); err != nil || !s.mayWrite(epoch) {
 			return err
 		}
 		sources = messages[:min(len(messages), maxBatchMessages)]
@@ -190,8 +191,8 @@ func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bo
 	if err != nil {
 		return 0, err
 	}
-	env := wire.Envelope{Author: s.Self.Org, Audience: audience, Epoch: epoch.Epoch, Root: root, Sealed: sealed}
-	if unpinned {
+	env := wire.Envelope{Author: s.Self.Org, Audience: l.audience, Epoch: epoch.Epoch, Root: root, Sealed: sealed}
+	if l.unpinned {
 		err = s.commitUnpinned(ctx, env, b, leaves, sources, epoch)
 	} else {
 		err = s.commitBatch(ctx, env, b, leaves, sources, epoch)
@@ -199,7 +200,15 @@ func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bo
 	if err != nil {
 		return 0, err
 	}
+	for _, src := range sources {
+		s.Trace.After(src.row.Trace, "seal", src.row.Header.Created.Time(), s.Now(), slog.String("message", src.row.Header.ID.String()), slog.String("root", root.String()))
+	}
 	s.recent.dropReady(sources)
+	s.flushes.note(l, func(c *flushCount) {
+		c.started, c.cancelled = start, false
+		c.batches, c.messages, c.data = c.batches+1, c.messages+int64(len(b.Messages)), c.data+int64(len(b.Data))
+		c.bytes, c.took = c.bytes+int64(len(plain)), c.took+s.Now().Sub(start)
+	})
 	return len(sources), nil
 }
 
@@ -370,6 +379,9 @@ func (s *Service) assemble(epoch *store.Epoch, sources []source, defs map[wire.H
 	place := map[wire.Hash]uint32{}
 	for _, src := range sources {
 		m := wire.Message{Header: *src.header}
+		if c, ok := trace.Parse(src.row.Trace); ok {
+			m.Trace = c.Bytes()
+		}
 		for _, d := range src.data {
 			i, ok := place[d.Commitment]
 			if !ok {

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 
 	"github.com/parley-node/parley/internal/blob"
 	"github.com/parley-node/parley/internal/exchange"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -193,6 +195,9 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		s.recent.putBatch(row, messages)
 	}
 	s.Wake.Confirm.Set()
+	for _, m := range messages {
+		s.Trace.After(m.Trace, "receive", row.Since.Time(), s.Now(), slog.String("message", m.Header.ID.String()), slog.String("root", env.Root.String()))
+	}
 	return given, nil
 }
 
@@ -270,6 +275,7 @@ func (s *Service) receivedRows(b *wire.Batch, leaves []wire.Hash, row *store.Bat
 			},
 			LocalNamespace: s.Namespace, Hash: store.Hex(leaves[i+1].String()), Batch: &row.ID, TxID: row.Tx.ID, State: StatePending,
 			Audience: row.Audience, Org: row.Org, Root: &row.Root, Index: i,
+			Trace: trace.FromBytes(b.Messages[i].Trace).String(),
 		}
 		for j, at := range b.Messages[i].Data {
 			if data[at] == nil {
@@ -450,7 +456,11 @@ func chunksPart(h wire.Hash) string { return "chunks/" + h.String() }
 
 // Open serves a part of a batch to a member of its audience. To everybody else,
 // and for names that were not made with the audience's key, it does not exist.
+// Published contents are served to every member.
 func (s *Service) Open(ctx context.Context, from wire.OrgID, name string, offset int64) (io.ReadCloser, error) {
+	if id, ok := strings.CutPrefix(name, partPublished); ok {
+		return s.openPublished(ctx, from, id, offset)
+	}
 	rootText, _, ok := strings.Cut(name, "/")
 	root, err := wire.ParseHash(rootText)
 	if !ok || err != nil {

@@ -32,6 +32,7 @@ const (
 	BatchHeld       = "held"       // a peer's: stored and receipted
 	BatchDone       = "done"       // decided
 	BatchDropped    = "dropped"    // ours: its pin was void, its messages went into another batch
+	BatchCancelled  = "cancelled"  // ours: given up by hand before it was pinned, and its messages with it
 )
 
 // InsertBatch stores a sealed or received batch; false if it is known.
@@ -87,6 +88,11 @@ func (tx *Tx) BatchState(org wire.OrgID, root wire.Hash) (state string, err erro
 	return state, err
 }
 
+// BatchByID is the newest batch of a namespace with an id; nil if there is none.
+func (tx *Tx) BatchByID(namespace string, id UUID) (*BatchRow, error) {
+	return one(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE id = $1 AND namespace = $2 ORDER BY seq DESC LIMIT 1`, id, namespace)
+}
+
 // BatchesByRoot lists the batches with a root, whoever the author.
 func (tx *Tx) BatchesByRoot(root wire.Hash) ([]BatchRow, error) {
 	return collect(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE root = $1`, root)
@@ -134,6 +140,19 @@ func (tx *Tx) InFlight() (map[wire.Hash]int, error) {
 		counts[a] = n
 	}
 	return counts, rows.Err()
+}
+
+// OpenBatch is a batch of ours that is not decided yet.
+type OpenBatch struct {
+	ID       UUID
+	Audience wire.Hash
+	Key      string
+}
+
+// OpenBatches lists our batches that are not decided yet, oldest first.
+func (tx *Tx) OpenBatches() ([]OpenBatch, error) {
+	return collect(tx, func(rows *Rows, b *OpenBatch) error { return rows.Scan(&b.ID, &b.Audience, &b.Key) },
+		`SELECT id, audience, key FROM batches WHERE own AND state <> 'done' AND state IN ('collecting', 'pinning') ORDER BY seq`)
 }
 
 // BlobsOfBatch lists the hashes of the blobs that a batch's messages carry.
@@ -186,6 +205,13 @@ func (tx *Tx) LeaveBatch(org wire.OrgID, root wire.Hash) error {
 func (tx *Tx) SetBatchState(org wire.OrgID, root wire.Hash, state string, at Time) error {
 	err := tx.Send(`UPDATE batches SET state = $1, since = $2 WHERE root = $3 AND org = $4`, state, int64(at), root, org)
 	return err
+}
+
+// MoveBatch moves a batch from one state to another; false if it is not in the
+// first any more.
+func (tx *Tx) MoveBatch(org wire.OrgID, root wire.Hash, from, to string, at Time) (bool, error) {
+	n, err := tx.Exec(`UPDATE batches SET state = $1, since = $2 WHERE root = $3 AND org = $4 AND state = $5`, to, int64(at), root, org, from)
+	return n == 1, err
 }
 
 // FinishBatch marks a batch as decided at a time.

@@ -172,9 +172,10 @@ func (tx *Tx) DeleteData(namespace string, id UUID) (int64, error) {
 	return n, nil
 }
 
-// BlobUsers is the number of data items that refer to a blob.
+// BlobUsers is the number of data items, and of published contents, that need a
+// blob.
 func (tx *Tx) BlobUsers(hash Hex) (n int64, err error) {
-	return n, tx.QueryRow(`SELECT COUNT(*) FROM data WHERE blob_hash = $1`, string(hash)).Scan(&n)
+	return n, tx.QueryRow(`SELECT (SELECT COUNT(*) FROM data WHERE blob_hash = $1) + (SELECT COUNT(*) FROM published WHERE hash = $1)`, string(hash)).Scan(&n)
 }
 
 // Blob is an attachment that this node holds completely.
