@@ -23,7 +23,7 @@ type benchCmd struct {
 	Receiver string `help:"API of the node to listen at." placeholder:"URL"`
 	PID      []int  `name:"pid" help:"Process to measure; may be repeated." placeholder:"PID"`
 
-	Kind     []string      `default:"private" enum:"private,broadcast,blob,list" help:"What to measure, one after the other: private, broadcast, blob, list."`
+	Kind     []string      `default:"private" enum:"private,broadcast,blob,list,contracts" help:"What to measure, one after the other: private, broadcast, blob, list, contracts."`
 	Rate     float64       `help:"Messages a second; without it, as fast as it goes." placeholder:"N"`
 	Posters  int           `default:"50" help:"Concurrent requests."`
 	Size     byteSize      `help:"Bytes of a message's value (100), or of a blob (100M). K and M are understood." placeholder:"SIZE"`
@@ -36,7 +36,8 @@ type benchCmd struct {
 // Help adds to --help.
 func (benchCmd) Help() string {
 	return `Posts to one node and listens at another: the latency is the time from the POST to
-the event message_confirmed at the receiver. Ends with 1 if a request fails, or a
+the event message_confirmed at the receiver; of contracts, to the event at the sender
+that a transaction is final. Ends with 1 if a request fails, or a
 message is missing or arrives twice.`
 }
 
