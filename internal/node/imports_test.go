@@ -25,7 +25,8 @@ var rules = map[string][]string{
 
 	// Ports, and their drivers and conformance suites: never store or a capability.
 	"internal/keys":              {"wire"},
-	"internal/keys/file":         {"wire", "internal/keys"},
+	"internal/keys/":             {"wire", "internal/keys"},
+	"internal/signer":            {"wire", "internal/ethereum", "internal/keys", "internal/keys/remote"},
 	"internal/blob":              {"wire"},
 	"internal/blob/":             {"wire", "internal/blob"},
 	"internal/exchange":          {"wire"},
