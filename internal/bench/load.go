@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -66,7 +67,9 @@ func (l *load) measure(ctx context.Context, filter client.Filter) (*Result, erro
 		return nil, err
 	}
 	l.track.countFrom(time.Now().Add(o.Warmup))
-	l.run(ctx, l.track.count.Add(o.Duration))
+	if err := l.run(ctx, l.track.count.Add(o.Duration)); err != nil {
+		return nil, err
+	}
 	if err := l.drain(ctx, heard); err != nil {
 		return nil, err
 	}
@@ -159,9 +162,17 @@ func (l *load) first(ctx context.Context) error {
 }
 
 // run posts until a time: at a rate, or each poster as fast as it goes.
-func (l *load) run(ctx context.Context, until time.Time) {
+func (l *load) run(ctx context.Context, until time.Time) error {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
+	path, body := "messages/"+l.o.Kind, any(l.msg)
+	if l.call != nil {
+		path, body = "contracts/invoke", l.call
+	}
+	address, request, err := prepare(l.o.Sender.URL(), "/api/v1/namespaces/"+url.PathEscape(l.o.Sender.Namespace())+"/"+path, body)
+	if err != nil {
+		return err
+	}
 	due := make(chan time.Time)
 	if l.o.Rate > 0 {
 		go schedule(ctx, due, l.o.Rate)
@@ -169,6 +180,8 @@ func (l *load) run(ctx context.Context, until time.Time) {
 	var posters sync.WaitGroup
 	for range l.o.Posters {
 		posters.Go(func() {
+			p := &poster{address: address, request: request}
+			defer p.close()
 			for ctx.Err() == nil {
 				at := time.Now()
 				if l.o.Rate > 0 {
@@ -178,12 +191,13 @@ func (l *load) run(ctx context.Context, until time.Time) {
 						return
 					}
 				}
-				l.postOne(at)
+				l.postOne(p, at)
 			}
 		})
 	}
 	posters.Wait()
 	l.stopped = time.Now()
+	return nil
 }
 
 // schedule says when each message is due. A message that no poster takes in
@@ -212,10 +226,8 @@ func schedule(ctx context.Context, due chan<- time.Time, rate float64) {
 
 // postOne posts one message. It does not end with the time of posting: what was
 // begun is finished, so that no message is sent without being counted.
-func (l *load) postOne(at time.Time) {
-	ctx, cancel := context.WithTimeout(context.Background(), drainPatience)
-	defer cancel()
-	id, err := l.send(ctx)
+func (l *load) postOne(p *poster, at time.Time) {
+	id, err := p.post(drainPatience)
 	if err != nil {
 		l.failed(err)
 		return
@@ -267,7 +279,7 @@ func (l *load) result() *Result {
 	defer t.mu.Unlock()
 	seconds := l.stopped.Sub(t.count).Seconds()
 	r := &Result{
-		Seconds: seconds, Posted: l.posted, Errors: l.errors, Missing: missing, Twice: t.twice,
+		sent: t.posted, Seconds: seconds, Posted: l.posted, Errors: l.errors, Missing: missing, Twice: t.twice,
 		PostRate: float64(l.posted) / seconds, Post: timesOf(l.post),
 	}
 	if until := t.last.Sub(t.count).Seconds(); until > 0 {

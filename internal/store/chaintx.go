@@ -72,7 +72,7 @@ func scanChainTx(r *Rows, t *ChainTx) error {
 	return nil
 }
 
-var insertChainTxs = newInsert("chain_txs", "RETURNING seq", "op tx namespace kind chain account nonce target value data gas fees state created updated")
+var insertChainTxs = newInsert("chain_txs", "", "seq", "op tx namespace kind chain account nonce target value data gas fees state created updated")
 
 // InsertChainTxs stores transactions and sets Seq.
 func (tx *Tx) InsertChainTxs(txs []*ChainTx) error {
@@ -135,7 +135,7 @@ func (tx *Tx) chainAttempts(of int64) ([]ChainAttempt, error) {
 	}, `SELECT seq, hash, nonce, raw, cancels, fees, created, error FROM chain_attempts WHERE chain_tx = $1 ORDER BY seq`, of)
 }
 
-var insertChainAttempts = newInsert("chain_attempts", "RETURNING seq", "chain_tx hash nonce raw cancels fees created")
+var insertChainAttempts = newInsert("chain_attempts", "", "seq", "chain_tx hash nonce raw cancels fees created")
 
 // SignChainTxs stores a new attempt, the last of its list, of each transaction,
 // which has Nonce set. It is stored before it is sent. ErrNoRows if one has
