@@ -24,7 +24,7 @@ func (s *server) routes() []route {
 	confirm := spec{confirm: true}
 	return append([]route{
 		// The node and its namespace.
-		{get, "namespaces", "getNamespaces", "Lists the namespaces of this node", getNamespaces, spec{global: true, out: []namespace{}}},
+		{get, "namespaces", "getNamespaces", "Lists the namespaces of this node", getNamespaces, spec{global: true, out: []namespace{}, flags: []string{"includeinitializing"}}},
 		{get, "namespaces/{ns}", "getNamespace", "Describes a namespace", getNamespace, spec{global: true, out: namespace{}}},
 		{get, "websockets", "getWebSockets", "Lists the connected WebSocket clients", getWebSockets, spec{global: true, out: webSocketStatus{}}},
 		{get, "status", "getStatus", "Describes this node and its namespace", getStatus, spec{out: status{}}},
