@@ -54,7 +54,6 @@ func contractRoutes() []route {
 		{post, "apis/{apiName}/query/{methodPath}", "postContractAPIQuery", "Calls a method without a transaction", body(postAPIQuery), spec{light: true}.io(contract.CallRequest{}, map[string]any{})},
 		{post, "apis/{apiName}/listeners/{eventPath}", "postContractAPIListeners", "Listens to an event of a contract API", body(postAPIListener), spec{}.io(contract.ListenerInput{}, store.Listener{})},
 		{get, "apis/{apiName}/listeners/{eventPath}", "getContractAPIListeners", "Lists the listeners to an event of a contract API", getAPIListeners, filtered(store.Listeners)},
-		{get, "apis/{apiName}/api/{document}", "", "", getAPIDocument, spec{}},
 	}
 	for i := range routes {
 		routes[i].handle = gateway(routes[i].handle)
@@ -66,10 +65,14 @@ func contractRoutes() []route {
 func gateway(h handler) handler {
 	return func(c *call) (any, error) {
 		if c.Contracts == nil || c.Contracts.Chain == nil {
-			return nil, errs.BadRequest("FF10414", "This namespace has no contract gateway; configure a chain for it")
+			return nil, noGateway()
 		}
 		return h(c)
 	}
+}
+
+func noGateway() error {
+	return errs.BadRequest("FF10414", "This namespace has no contract gateway; configure a chain for it")
 }
 
 // operation answers with an operation, and with ?confirm waits until it has
@@ -284,18 +287,9 @@ func postReplaceTransaction(c *call, in json.RawMessage) (any, error) {
 
 // located gives a contract API its URLs, under the address that the client used.
 func (c *call) located(a *store.ContractAPI) *store.ContractAPI {
-	at := c.origin() + base + "namespaces/" + c.Namespace + "/apis/" + a.Name
+	at := c.publicURL(c.r) + base + "namespaces/" + c.Namespace + "/apis/" + a.Name
 	a.URLs = store.ContractURLs{API: at, OpenAPI: at + "/api/swagger.json", UI: at + "/api"}
 	return a
-}
-
-// origin is the scheme and host that the client used.
-func (c *call) origin() string {
-	scheme := "http"
-	if c.r.TLS != nil || c.r.Header.Get("X-Forwarded-Proto") == "https" {
-		scheme = "https"
-	}
-	return scheme + "://" + c.r.Host
 }
 
 func postAPI(c *call, in contract.APIInput) (any, error) {
@@ -431,16 +425,18 @@ func getAPIListeners(c *call) (any, error) {
 	return listQuery(c, store.Listeners, q)
 }
 
-// getAPIDocument describes a contract API as OpenAPI.
-func getAPIDocument(c *call) (any, error) {
-	switch c.path("document") {
-	case "openapi.json", "swagger.json":
-	default:
-		return nil, errs.NoSuch("document", c.path("document"))
+// contractDocument describes a contract API as OpenAPI.
+func (s *server) contractDocument(r *http.Request) (object, string, error) {
+	if ns := r.PathValue("ns"); ns != "" && s.localName(ns) != s.Namespace {
+		return nil, "", noNamespace(ns)
 	}
-	a, err := c.Contracts.API(c.ctx(), c.path("apiName"))
+	if s.Contracts == nil {
+		return nil, "", noGateway()
+	}
+	a, err := s.Contracts.API(r.Context(), r.PathValue("apiName"))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return c.Contracts.OpenAPI(c.ctx(), c.located(a))
+	doc, err := s.Contracts.OpenAPI(r.Context(), a)
+	return doc, base + "namespaces/" + s.Namespace + "/apis/" + a.Name, err
 }

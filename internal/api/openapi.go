@@ -265,6 +265,9 @@ func (s *server) ownDocuments(mux *http.ServeMux, routes []route) {
 		}
 		return below(), base + "namespaces/" + name, nil
 	})
+	for _, path := range []string{base, base + "namespaces/{ns}/"} {
+		s.documents(mux, path+"apis/{apiName}/api", "Contract API", s.contractDocument)
+	}
 	mux.HandleFunc("GET "+swaggerAssets+"/{file}", s.guarded("swagger", access.Auditor, s.swaggerAsset))
 }
 
