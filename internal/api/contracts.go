@@ -46,7 +46,7 @@ func contractRoutes() []route {
 		{post, "apis", "postNewContractAPI", "Makes a contract API of an interface and a location", body(postAPI), publish.io(contract.APIInput{}, store.ContractAPI{})},
 		{get, "apis", "getContractAPIs", "Lists contract APIs", getAPIs, filtered(store.ContractAPIs)},
 		{get, "apis/{apiName}", "getContractAPIByName", "Reads a contract API", getAPI, spec{out: store.ContractAPI{}}},
-		{put, "apis/{id}", "putContractAPI", "Changes the interface of a contract API", body(putAPI), confirm.io(contract.APIInput{}, store.ContractAPI{})},
+		{put, "apis/{apiName}", "putContractAPI", "Changes the interface of a contract API, which is named by id", body(putAPI), confirm.io(contract.APIInput{}, store.ContractAPI{})},
 		{remove, "apis/{apiName}", "deleteContractAPI", "Deletes a contract API that is not published", deleteAPI, spec{status: http.StatusNoContent}},
 		{get, "apis/{apiName}/interface", "getContractAPIInterface", "Reads the interface of a contract API", getAPIInterface, spec{out: abi.Interface{}}},
 		{post, "apis/{apiName}/publish", "postContractAPIPublish", "Makes a contract API known to all members", body(postAPIPublish), confirm.io(publishInterface{}, store.ContractAPI{})},
@@ -56,23 +56,29 @@ func contractRoutes() []route {
 		{get, "apis/{apiName}/listeners/{eventPath}", "getContractAPIListeners", "Lists the listeners to an event of a contract API", getAPIListeners, filtered(store.Listeners)},
 	}
 	for i := range routes {
-		routes[i].handle = gateway(routes[i].handle)
+		if needsChain[routes[i].id] {
+			routes[i].handle = gateway(routes[i].handle)
+		}
 	}
 	return routes
+}
+
+// needsChain are the operations that ask a chain, or send it something. The
+// others read and write definitions, which every member of a network has.
+var needsChain = map[string]bool{
+	"postContractDeploy": true, "postContractInvoke": true, "postContractQuery": true, "postContractAPIInvoke": true, "postContractAPIQuery": true,
+	"postNewContractListener": true, "postContractAPIListeners": true,
+	"postContractSignerSuspend": true, "postContractSignerResume": true, "postOpCancel": true, "postOpReplace": true,
 }
 
 // gateway refuses calls in a namespace that has no chain for contracts.
 func gateway(h handler) handler {
 	return func(c *call) (any, error) {
-		if c.Contracts == nil || c.Contracts.Chain == nil {
-			return nil, noGateway()
+		if c.Contracts.Chain == nil {
+			return nil, errs.BadRequest("FF10414", "This namespace has no contract gateway; configure a chain for it")
 		}
 		return h(c)
 	}
-}
-
-func noGateway() error {
-	return errs.BadRequest("FF10414", "This namespace has no contract gateway; configure a chain for it")
 }
 
 // operation answers with an operation, and with ?confirm waits until it has
@@ -222,7 +228,7 @@ type listenerWithStatus struct {
 
 func getListener(c *call) (any, error) {
 	l, err := c.Contracts.Listener(c.ctx(), c.path("nameOrId"))
-	if err != nil || !c.flag("fetchstatus") {
+	if err != nil || !c.flag("fetchstatus") || c.Contracts.Chain == nil {
 		return l, err
 	}
 	status, err := c.Contracts.ListenerStatus(c.ctx(), l)
@@ -236,7 +242,12 @@ func deleteListener(c *call) (any, error) {
 	return nil, c.Contracts.DeleteListener(c.ctx(), c.path("nameOrId"))
 }
 
-func getSigners(c *call) (any, error) { return c.Contracts.Transactions.Signers(c.ctx()) }
+func getSigners(c *call) (any, error) {
+	if c.Contracts.Chain == nil {
+		return []transaction.Signer{}, nil
+	}
+	return c.Contracts.Transactions.Signers(c.ctx())
+}
 
 // suspension says why an account is suspended.
 type suspension struct {
@@ -321,7 +332,7 @@ func postAPIPublish(c *call, in publishInterface) (any, error) {
 }
 
 func putAPI(c *call, in contract.APIInput) (any, error) {
-	id, err := c.uuid("id")
+	id, err := c.uuid("apiName") // by id, unlike the other operations
 	if err != nil {
 		return nil, err
 	}
@@ -429,9 +440,6 @@ func getAPIListeners(c *call) (any, error) {
 func (s *server) contractDocument(r *http.Request) (object, string, error) {
 	if ns := r.PathValue("ns"); ns != "" && s.localName(ns) != s.Namespace {
 		return nil, "", noNamespace(ns)
-	}
-	if s.Contracts == nil {
-		return nil, "", noGateway()
 	}
 	a, err := s.Contracts.API(r.Context(), r.PathValue("apiName"))
 	if err != nil {
