@@ -347,19 +347,20 @@ type Ephemeral struct {
 // at the newest event of this moment, unless the options say otherwise. Its id,
 // which is also its name, is made up.
 func (s *Subscriptions) Ephemeral(ctx context.Context, filter Filter, options Options) (*Ephemeral, error) {
-	return s.ephemeral(ctx, TransportWebSockets, filter, options)
+	newest, err := s.log.Last(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.ephemeral(TransportWebSockets, filter, options, newest)
 }
 
-func (s *Subscriptions) ephemeral(ctx context.Context, transport string, filter Filter, options Options) (*Ephemeral, error) {
+// ephemeral is Ephemeral with the event that is the newest one given.
+func (s *Subscriptions) ephemeral(transport string, filter Filter, options Options, newest int64) (*Ephemeral, error) {
 	m, err := filter.compile()
 	if err != nil {
 		return nil, err
 	}
 	p, err := options.plan(transport)
-	if err != nil {
-		return nil, err
-	}
-	newest, err := s.log.Last(ctx)
 	if err != nil {
 		return nil, err
 	}
