@@ -278,14 +278,6 @@ func (tx *Tx) LastApplied(audience wire.Hash) (*Record, error) {
 		`SELECT `+recordColumns+` FROM records r WHERE r.number = (SELECT MAX(number) FROM pins WHERE audience = $1)`, audience)
 }
 
-// MessageConfirmed says whether a pinned message with this hash is confirmed in
-// an audience. Unpinned ones do not count: not every member has the same.
-func (tx *Tx) MessageConfirmed(audience wire.Hash, hash Hex) (bool, error) {
-	var n int
-	err := tx.QueryRow(`SELECT COUNT(*) FROM messages WHERE hash = $1 AND audience = $2 AND state = 'confirmed' AND tx_type <> 'unpinned'`, string(hash), audience).Scan(&n)
-	return n > 0, err
-}
-
 // Meta reads a single value; empty if it is not set.
 func (tx *Tx) Meta(name string) (string, error) {
 	var v string
