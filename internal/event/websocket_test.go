@@ -380,11 +380,11 @@ func (c *client) expectDrop() {
 }
 
 func TestProtocolErrorsDropTheConnection(t *testing.T) {
-	n := newNode(t, WebSocketConfig{Authorize: func(r *http.Request, namespace string) error {
+	n := newNode(t, WebSocketConfig{Authorize: func(r *http.Request, namespace string, durable bool) (bool, error) {
 		if r.Header.Get("Authorization") == "" && strings.Contains(r.URL.RawQuery, "strict") {
-			return errors.New("a secret")
+			return false, errors.New("a secret")
 		}
-		return nil
+		return true, nil
 	}})
 	for _, test := range []struct{ path, frames, code string }{
 		{"/ws", `{`, ""},
@@ -618,9 +618,9 @@ func FuzzClientFrames(f *testing.F) {
 // client learns that it is connected: what happens from then on is delivered.
 func TestEphemeralBeginsAtTheUpgrade(t *testing.T) {
 	var n *node
-	n = newNode(t, WebSocketConfig{Authorize: func(*http.Request, string) error { // is asked after the upgrade
+	n = newNode(t, WebSocketConfig{Authorize: func(*http.Request, string, bool) (payloads bool, err error) { // is asked after the upgrade
 		n.append(t, &store.Event{Topic: "at once"})
-		return nil
+		return true, nil
 	}})
 	n.fill(t, 3)
 	n.dial(t, "/ws?namespace=default&ephemeral&autoack").expect("at once")

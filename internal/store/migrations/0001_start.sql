@@ -246,7 +246,8 @@ CREATE TABLE messages (
   audience        {{bytes}} NOT NULL,
   org             {{bytes}} NOT NULL, -- author's organisation
   root            {{bytes}},          -- batch it is in
-  idx             BIGINT              -- place in the batch
+  idx             BIGINT,             -- place in the batch
+  trace           TEXT NOT NULL DEFAULT '' -- traceparent of the request that made it
 );
 -- Indexes that end with namespace also count a namespace's rows without reading
 -- the rows themselves.
