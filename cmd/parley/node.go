@@ -2,9 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"maps"
 	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
 
 	"github.com/parley-node/parley/internal/node"
 )
@@ -53,12 +60,49 @@ func (cmd nodeRunCmd) Run(ctx context.Context) error {
 			_, _ = io.Copy(io.Discard, os.Stdin) // an error is an end too
 		}()
 	}
-	log := c.Logger().With("org", c.Org.Name)
-	p, err := node.Open(ctx, c, log, version())
-	if err != nil {
-		return fmt.Errorf("start the node of %s: %w", c.Dir, err)
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		if err := cmd.serve(ctx, c.Logger(), hup); !errors.Is(err, node.ErrRestart) || ctx.Err() != nil {
+			return err
+		}
+		if c, err = cmd.read(); err != nil {
+			return err
+		}
 	}
-	a := p.Addresses()
-	log.Info("the node runs", "version", version(), "pid", os.Getpid(), "api", "http://"+a["api"], "admin", "http://"+a["admin"], "metrics", "http://"+a["metrics"], "exchange", a["exchange"])
-	return p.Run(ctx)
+}
+
+// serve runs the process until it ends or its own configuration changes. SIGHUP
+// makes it read the configuration again.
+func (cmd nodeRunCmd) serve(ctx context.Context, log *slog.Logger, hup <-chan os.Signal) error {
+	h, err := node.Open(ctx, cmd.read, log, version())
+	if err != nil {
+		return fmt.Errorf("start the node of %s: %w", cmd.path(), err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hup:
+				if err := h.Reset(ctx); err != nil {
+					log.Error("SIGHUP: the configuration is not read again", "err", err)
+				}
+			}
+		}
+	}()
+	attrs := []any{"version", version(), "pid", os.Getpid()}
+	a := h.Addresses()
+	for _, name := range slices.Sorted(maps.Keys(a)) {
+		address := a[name]
+		if !strings.HasPrefix(name, "exchange") {
+			address = "http://" + address
+		}
+		attrs = append(attrs, name, address)
+	}
+	log.Info("the node runs", attrs...)
+	return h.Run(ctx)
 }

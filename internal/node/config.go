@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -30,6 +31,14 @@ const ConfigFile = "parley.yaml"
 type Config struct {
 	// Dir is the member's folder: that of the configuration file.
 	Dir string `yaml:"-"`
+
+	Default    string            `yaml:"default,omitempty"`    // namespace of requests that name none; the first
+	Namespaces []NamespaceConfig `yaml:"namespaces,omitempty"` // several namespaces; each then has the keys below that are about one
+
+	Mode             string      `yaml:"mode,omitempty"`             // multiparty, or gateway: without a network; multiparty
+	NetworkNamespace string      `yaml:"networkNamespace,omitempty"` // the namespace's name in messages, the same at all members; namespace
+	Description      string      `yaml:"description,omitempty"`      // of the namespace, for people
+	Plugins          PluginNames `yaml:"plugins,omitempty"`
 
 	Org       OrgConfig      `yaml:"org"`
 	Node      NodeConfig     `yaml:"node"`
@@ -59,6 +68,9 @@ type NodeConfig struct {
 	Name string    `yaml:"name"` // unique in the network; the organisation's name and -node if empty
 	ID   wire.UUID `yaml:"id"`
 }
+
+// Off as the address of the admin or metrics port leaves it closed.
+const Off = "off"
 
 // ListenConfig is an address to serve HTTP on.
 type ListenConfig struct {
@@ -163,41 +175,46 @@ func parseConfig(text []byte) (*Config, error) {
 	if err := d.Decode(c); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
+	if err := c.misplaced(); err != nil {
+		return nil, err
+	}
 	c.complete()
 	return c, nil
 }
 
 // complete fills in the defaults.
 func (c *Config) complete() {
-	for _, f := range []struct {
-		field *string
-		value string
-	}{
-		{&c.Namespace, "default"},
-		{&c.Node.Name, c.Org.Name + "-node"},
+	defaults{
 		{&c.API.Listen, "127.0.0.1:5000"},
 		{&c.Admin.Listen, "127.0.0.1:5001"},
 		{&c.Metrics.Listen, "127.0.0.1:6000"},
-		{&c.Exchange.Listen, "0.0.0.0:5002"},
+		{&c.Log.Level, "info"},
+		{&c.Log.Format, "text"},
+	}.fill()
+	if len(c.Namespaces) == 0 {
+		c.completeNamespace()
+	}
+}
+
+// completeNamespace fills in the defaults of what is about one namespace.
+func (c *Config) completeNamespace() {
+	defaults{
+		{&c.Namespace, "default"},
+		{&c.Mode, ModeMultiparty},
 		{&c.Keys.Dir, "keys"},
 		{&c.Blobs.Dir, "blobs"},
 		{&c.Database, "parley.db"},
-		{&c.Log.Level, "info"},
-		{&c.Log.Format, "text"},
-	} {
-		if *f.field == "" {
-			*f.field = f.value
-		}
+	}.fill()
+	defaults{{&c.NetworkNamespace, c.Namespace}}.fill()
+	if !c.Networked() {
+		return
 	}
+	defaults{
+		{&c.Node.Name, c.Org.Name + "-node"},
+		{&c.Exchange.Listen, "0.0.0.0:5002"},
+	}.fill()
 	if b := c.Ledger.Bundled; b != nil {
-		for _, f := range []struct {
-			field *string
-			value string
-		}{{&b.Dir, "ledger"}, {&b.RPC, "127.0.0.1:8545"}, {&b.P2P, "0.0.0.0:26656"}} {
-			if *f.field == "" {
-				*f.field = f.value
-			}
-		}
+		defaults{{&b.Dir, "ledger"}, {&b.RPC, "127.0.0.1:8545"}, {&b.P2P, "0.0.0.0:26656"}}.fill()
 	}
 	if c.Ledger.Fees == "" {
 		c.Ledger.Fees = "auto"
@@ -207,30 +224,108 @@ func (c *Config) complete() {
 	}
 }
 
+// defaults are the values of fields that are empty.
+type defaults []struct {
+	field *string
+	value string
+}
+
+func (d defaults) fill() {
+	for _, f := range d {
+		if *f.field == "" {
+			*f.field = f.value
+		}
+	}
+}
+
 // Check says what is wrong with the configuration: all of it, one error a line.
 func (c *Config) Check() error { return c.check(true) }
 
 // check leaves out what only a network tells, unless the member has one.
 func (c *Config) check(hasNetwork bool) error {
-	var wrong []error
-	bad := func(field, format string, args ...any) {
-		wrong = append(wrong, fmt.Errorf(field+": "+format, args...))
+	var wrong mistakes
+	for field, address := range map[string]string{"api.listen": c.API.Listen, "admin.listen": c.Admin.Listen, "metrics.listen": c.Metrics.Listen} {
+		if address == Off && field != "api.listen" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			wrong.bad(field, "%q is not of the form host:port", address)
+		}
 	}
-	for field, name := range map[string]string{"org.name": c.Org.Name, "node.name": c.Node.Name, "namespace": c.Namespace} {
+	for i, origin := range c.API.AllowedOrigins {
+		if u, err := url.Parse(origin); err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" {
+			wrong.bad(fmt.Sprintf("api.allowedOrigins[%d]", i), "%q is not of the form https://host[:port]", origin)
+		}
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
+		wrong.bad("log.level", "%q is not one of debug, info, warn, error", c.Log.Level)
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		wrong.bad("log.format", "%q is neither text nor json", c.Log.Format)
+	}
+	if len(c.Namespaces) > 0 {
+		c.checkNamespaces(&wrong)
+	} else if err := c.checkNamespace(hasNetwork); err != nil {
+		wrong = append(wrong, err)
+	}
+	return wrong.join()
+}
+
+// checkNamespace says what is wrong with what is about one namespace.
+func (c *Config) checkNamespace(hasNetwork bool) error {
+	var wrong mistakes
+	names := map[string]string{"namespace": c.Namespace, "networkNamespace": c.NetworkNamespace}
+	switch c.Mode {
+	case ModeMultiparty:
+		names["org.name"], names["node.name"] = c.Org.Name, c.Node.Name
+		c.checkMember(wrong.bad)
+		if hasNetwork {
+			c.checkNetwork(wrong.bad)
+		}
+		c.checkLedger(wrong.bad)
+	case ModeGateway:
+		if !reflect.ValueOf(c.Org).IsZero() || len(c.Exchange.Advertise) > 0 || !c.Ledger.Contract.IsZero() {
+			wrong.bad("mode", "it is gateway, and org, exchange or ledger.contract is set; leave them out, or set mode to multiparty")
+		}
+	default:
+		wrong.bad("mode", "%q is neither multiparty nor gateway", c.Mode)
+	}
+	for field, name := range names {
 		if err := identity.CheckName(field, name); err != nil {
 			wrong = append(wrong, err)
 		}
 	}
+	c.Events.check(wrong.bad)
+	if c.Keys.PassphraseFile != "" && c.Keys.PassphraseEnv != "" {
+		wrong.bad("keys", "passphraseFile and passphraseEnv are both set; keep one")
+	}
+	return wrong.join()
+}
+
+// mistakes are what is wrong with a configuration.
+type mistakes []error
+
+func (m *mistakes) bad(field, format string, args ...any) {
+	*m = append(*m, fmt.Errorf(field+": "+format, args...))
+}
+
+// join makes them one error, one a line, in the order of the fields.
+func (m mistakes) join() error {
+	slices.SortFunc(m, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(m...)
+}
+
+// checkMember is about who takes part in the network.
+func (c *Config) checkMember(bad func(field, format string, args ...any)) {
 	if c.Org.Salt.IsZero() {
 		bad("org.salt", "it is missing; it must be the 32 random bytes (64 hex digits) that parley init made")
 	}
 	if c.Node.ID == uuid.Nil {
 		bad("node.id", "it is missing; it must be the UUID that parley init made")
 	}
-	for field, address := range map[string]string{"api.listen": c.API.Listen, "admin.listen": c.Admin.Listen, "metrics.listen": c.Metrics.Listen, "exchange.listen": c.Exchange.Listen} {
-		if _, _, err := net.SplitHostPort(address); err != nil {
-			bad(field, "%q is not of the form host:port", address)
-		}
+	if _, _, err := net.SplitHostPort(c.Exchange.Listen); err != nil {
+		bad("exchange.listen", "%q is not of the form host:port", c.Exchange.Listen)
 	}
 	if len(c.Exchange.Advertise) == 0 {
 		bad("exchange.advertise", "it is empty; give the host:port at which other members reach this node")
@@ -240,28 +335,6 @@ func (c *Config) check(hasNetwork bool) error {
 			bad(fmt.Sprintf("exchange.advertise[%d]", i), "%q is not a host:port that other members can reach", address)
 		}
 	}
-	for i, origin := range c.API.AllowedOrigins {
-		if u, err := url.Parse(origin); err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" {
-			bad(fmt.Sprintf("api.allowedOrigins[%d]", i), "%q is not of the form https://host[:port]", origin)
-		}
-	}
-	if hasNetwork {
-		c.checkNetwork(bad)
-	}
-	c.checkLedger(bad)
-	c.Events.check(bad)
-	if c.Keys.PassphraseFile != "" && c.Keys.PassphraseEnv != "" {
-		bad("keys", "passphraseFile and passphraseEnv are both set; keep one")
-	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
-		bad("log.level", "%q is not one of debug, info, warn, error", c.Log.Level)
-	}
-	if c.Log.Format != "text" && c.Log.Format != "json" {
-		bad("log.format", "%q is neither text nor json", c.Log.Format)
-	}
-	slices.SortFunc(wrong, func(a, b error) int { return bytes.Compare([]byte(a.Error()), []byte(b.Error())) })
-	return errors.Join(wrong...)
 }
 
 func (c *Config) checkNetwork(bad func(field, format string, args ...any)) {

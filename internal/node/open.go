@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,41 +25,40 @@ import (
 	"github.com/parley-node/parley/internal/store"
 )
 
-// Process is a node with all that it needs from its machine: database, keys,
-// connections, HTTP ports, and its validator of the bundled ledger.
+// Process is one namespace with all that it needs from its machine: database,
+// keys, connections, and its validator of the bundled ledger.
 type Process struct {
 	*Node
 	Config *Config
 
 	log       *slog.Logger
+	created   store.Time
 	db        *store.DB
-	exchange  *mtls.Exchange
+	exchange  *mtls.Exchange // nil without a network, as ledger
 	ledger    *lateLedger
 	validator *validator // nil without the bundled ledger
-	sockets   *event.WebSockets
 	streams   *event.Streams
-	servers   []*server
+	retire    func() // ends the calls of its API; set by the host
 }
 
-// server is one HTTP port.
-type server struct {
-	name     string
-	listener net.Listener
-	http     *http.Server
-}
-
-// Open opens what the configuration names, and nothing runs yet. It is the one
-// place that chooses drivers. An unreachable ledger is no error: the node then
-// runs degraded and says what it waits for.
-func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *Process, err error) {
+// openNamespace opens what the configuration names, and nothing runs yet. It is
+// the one place that chooses drivers. An unreachable ledger is no error: the node
+// then runs degraded and says what it waits for.
+func openNamespace(ctx context.Context, c *Config, log *slog.Logger) (p *Process, err error) {
 	p = &Process{Config: c, log: log}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
 		}
 	}()
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return p, err
+	}
 	// First, for its lock: two processes on one folder must not get further.
 	if p.db, err = store.Open(ctx, store.Options{Path: c.database(), Log: log}); err != nil {
+		return p, err
+	}
+	if p.created, err = p.firstStart(ctx); err != nil {
 		return p, err
 	}
 	ks, err := openKeys(c)
@@ -70,50 +69,81 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 	if err != nil {
 		return p, err
 	}
-	cert, certHash, err := file.TLSCertificate(c.path(c.Keys.Dir), c.Node.Name)
-	if err != nil {
-		return p, err
-	}
-	if p.exchange, err = mtls.New(mtls.Config{Listen: c.Exchange.Listen, Certificate: cert, Logger: log}); err != nil {
-		return p, err
-	}
-	blobs, err := disk.Open(c.path(c.Blobs.Dir), disk.Options{})
-	if err != nil {
-		return p, err
-	}
-	if err := p.openLedger(ks); err != nil {
-		return p, err
-	}
-	founding, err := readFounding(c)
-	if err != nil {
-		return p, err
-	}
-	outbound, err := c.outbound()
-	if err != nil {
-		return p, err
-	}
-	p.Node, err = New(ctx, Parts{
+	parts := Parts{
 		Self: message.Self{
 			Org: c.OrgID(), Name: c.Org.Name, Salt: c.Org.Salt, Key: addresses[0], Node: c.Node.ID, NodeName: c.Node.Name,
 		},
-		Namespace: c.Namespace, ChainID: c.Ledger.ChainID, Contract: c.Ledger.Contract,
-		DB: p.db, Keys: ks, Ledger: p.ledger, Exchange: p.exchange, Blobs: blobs,
-		Profile:  ledger.NodeProfile{CertHash: certHash, SealKey: ks.SealKey(), Endpoints: c.Exchange.Advertise},
-		Founding: founding, Outbound: outbound, Log: log,
-	})
-	if err != nil {
+		Namespace: c.Namespace, NetworkName: c.NetworkNamespace, ChainID: c.Ledger.ChainID, Contract: c.Ledger.Contract,
+		DB: p.db, Keys: ks, Log: log,
+	}
+	if parts.Blobs, err = disk.Open(c.path(c.Blobs.Dir), disk.Options{}); err != nil {
 		return p, err
 	}
-	return p, p.listen(version)
+	if parts.Outbound, err = c.outbound(); err != nil {
+		return p, err
+	}
+	if c.Networked() {
+		if err := p.join(&parts, ks); err != nil {
+			return p, err
+		}
+	}
+	if p.Node, err = New(ctx, parts); err != nil {
+		return p, err
+	}
+	p.streams = event.NewStreams(p.Subscriptions, event.StreamConfig{Source: p.source(), Logger: log})
+	return p, nil
 }
 
-// openKeys opens the organisation's keys with the configured passphrase.
+// join adds what connects a member to its network.
+func (p *Process) join(parts *Parts, ks *file.Keys) error {
+	c := p.Config
+	cert, certHash, err := file.TLSCertificate(c.path(c.Keys.Dir), c.Node.Name)
+	if err != nil {
+		return err
+	}
+	if p.exchange, err = mtls.New(mtls.Config{Listen: c.Exchange.Listen, Certificate: cert, Logger: p.log}); err != nil {
+		return err
+	}
+	if err := p.openLedger(ks); err != nil {
+		return err
+	}
+	parts.Ledger, parts.Exchange = p.ledger, p.exchange
+	parts.Profile = ledger.NodeProfile{CertHash: certHash, SealKey: ks.SealKey(), Endpoints: c.Exchange.Advertise}
+	parts.Founding, err = readFounding(c)
+	return err
+}
+
+// firstStart is when the namespace was started for the first time.
+func (p *Process) firstStart(ctx context.Context) (at store.Time, err error) {
+	now := store.At(time.Now())
+	err = p.db.Write(ctx, func(tx *store.Tx) error {
+		text, err := tx.Meta(store.MetaCreated)
+		if err != nil {
+			return err
+		}
+		if text == "" {
+			at = now
+			return tx.SetMeta(store.MetaCreated, strconv.FormatInt(int64(at), 10))
+		}
+		n, err := strconv.ParseInt(text, 10, 64)
+		at = store.Time(n)
+		return err
+	})
+	return at, err
+}
+
+// openKeys opens the organisation's keys with the configured passphrase. Those of
+// a namespace without a network are registered nowhere: they are made if there
+// are none.
 func openKeys(c *Config) (*file.Keys, error) {
 	passphrase, err := c.passphrase()
 	if err != nil {
 		return nil, err
 	}
 	dir := c.path(c.Keys.Dir)
+	if !c.Networked() {
+		return file.OpenOrCreate(dir, file.Options{Passphrase: passphrase})
+	}
 	ks, err := file.Open(dir, file.Options{Passphrase: passphrase})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there are no keys in %s; restore them from a backup, or make a new member with parley init: %w", dir, err)
@@ -181,52 +211,24 @@ func (p *Process) openLedger(ks *file.Keys) error {
 	return nil
 }
 
-// listen binds the HTTP ports, so that a taken one is told at once.
-func (p *Process) listen(version string) error {
-	c := p.Config
-	p.sockets = event.NewWebSockets(event.WebSocketConfig{AllowedOrigins: c.API.AllowedOrigins, Logger: p.log}, p.Subscriptions)
-	p.streams = event.NewStreams(p.Subscriptions, event.StreamConfig{Source: p.source(), Logger: p.log})
-	surface := api.New(api.Deps{
-		Namespace: p.Namespace, Version: version,
-		DB: p.db, Messages: p.Messages, Network: p.Network, Log: p.Events, Subscriptions: p.Subscriptions,
-		WebSockets: p.sockets, Streams: p.streams, Deliveries: p.Deliveries, Blobs: p.Blobs, Verify: p.verify, Connection: p.connection, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
-		Security: api.Security{AllowedHosts: c.API.AllowedHosts, AllowedOrigins: c.API.AllowedOrigins},
-		Logger:   p.log,
-	})
-	for _, s := range []struct {
-		name, address string
-		handler       http.Handler
-	}{
-		{"api", c.API.Listen, surface.Public},
-		{"admin", c.Admin.Listen, surface.Admin},
-		{"metrics", c.Metrics.Listen, surface.Metrics},
-	} {
-		l, err := net.Listen("tcp", s.address)
-		if err != nil {
-			return fmt.Errorf("%s.listen: %w; stop the process that has this port, or choose another one in %s", s.name, err, ConfigFile)
-		}
-		p.servers = append(p.servers, &server{s.name, l, api.NewServer(s.handler, p.log)})
+// surface is the namespace's API, within that of the process.
+func (p *Process) surface(shared api.Deps) *api.API {
+	d := shared
+	d.Namespace, d.NetworkName, d.Description, d.Created = p.Namespace, p.NetworkName, p.Config.Description, p.created
+	d.DB, d.Messages, d.Network, d.Log, d.Subscriptions = p.db, p.Messages, p.Network, p.Events, p.Subscriptions
+	d.Streams, d.Deliveries, d.Blobs = p.streams, p.Deliveries, p.Blobs
+	d.Plugins = api.Plugins(p.Config.Plugins)
+	if p.ledger != nil {
+		d.Verify, d.Connection, d.ClaimOrg, d.ClaimNode = p.verify, p.connection, p.ClaimOrg, p.ClaimNode
 	}
-	return nil
+	return api.New(d)
 }
 
-// Addresses are the addresses listened on, by the names api, admin, metrics and
-// exchange.
-func (p *Process) Addresses() map[string]string {
-	a := map[string]string{"exchange": p.exchange.Addr()}
-	for _, s := range p.servers {
-		a[s.name] = s.listener.Addr().String()
-	}
-	return a
-}
-
-// stopWithin bounds how long HTTP requests may take to end when the node stops.
-const stopWithin = 5 * time.Second
-
-// Run runs the node until ctx ends, or until a part fails without which it is of
-// no use. It then stops in the order in which nothing is cut off: HTTP, the
-// node's workers, the database, and the validator.
-func (p *Process) Run(ctx context.Context) error {
+// run runs the namespace until ctx ends, or until a part fails without which it
+// is of no use. It then stops in the order in which nothing is cut off: the
+// node's workers, the database, and the validator. Whoever calls its API has to
+// have gone before ctx ends.
+func (p *Process) run(ctx context.Context) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
@@ -249,18 +251,11 @@ func (p *Process) Run(ctx context.Context) error {
 		}
 		workersDone <- err
 	}()
-	for _, s := range p.servers {
-		go func() {
-			if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-				fail(fmt.Errorf("%s: %w", s.name, err))
-			}
-		}()
-	}
 	<-ctx.Done()
 	p.log.Info("the node stops")
-	err := p.stopHTTP()
+	p.retire()
 	stopWorkers()
-	err = errors.Join(err, <-workersDone, p.close())
+	err := errors.Join(<-workersDone, p.close())
 	stopValidator()
 	err = errors.Join(err, <-validatorDone)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
@@ -269,28 +264,9 @@ func (p *Process) Run(ctx context.Context) error {
 	return err
 }
 
-// stopHTTP lets requests end, and closes what does not end in time.
-func (p *Process) stopHTTP() error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
-	defer cancel()
-	p.streams.Close()
-	err := p.sockets.Close(ctx)
-	for _, s := range p.servers {
-		if e := s.http.Shutdown(ctx); e != nil {
-			err = errors.Join(err, s.http.Close())
-		}
-	}
-	return err
-}
-
-// close releases what Open opened.
+// close releases what openNamespace opened.
 func (p *Process) close() error {
 	var err error
-	for _, s := range p.servers {
-		if e := s.listener.Close(); !errors.Is(e, net.ErrClosed) {
-			err = errors.Join(err, e)
-		}
-	}
 	if p.exchange != nil {
 		err = errors.Join(err, p.exchange.Close())
 	}
