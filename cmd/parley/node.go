@@ -42,13 +42,24 @@ func (f folder) read() (*node.Config, error) {
 	return c, nil
 }
 
+// settings are values of the configuration from the command line.
+type settings struct {
+	Set []string `sep:"none" help:"Set a key of the configuration for this run, above file and environment." placeholder:"KEY=VALUE"`
+}
+
+// source is where the configuration of a folder comes from.
+func (s settings) source(f folder) node.Source {
+	return node.Source{Path: f.path(), Environ: os.Environ(), Set: s.Set}
+}
+
 type nodeRunCmd struct {
 	folder
+	settings
 	WithParent bool `hidden:"" help:"Stop when standard input closes: the end of the process that started this one."`
 }
 
 func (cmd nodeRunCmd) Run(ctx context.Context) error {
-	c, err := cmd.read()
+	c, err := cmd.config()
 	if err != nil {
 		return err
 	}
@@ -67,16 +78,25 @@ func (cmd nodeRunCmd) Run(ctx context.Context) error {
 		if err := cmd.serve(ctx, c.Logger(), hup); !errors.Is(err, node.ErrRestart) || ctx.Err() != nil {
 			return err
 		}
-		if c, err = cmd.read(); err != nil {
+		if c, err = cmd.config(); err != nil {
 			return err
 		}
 	}
 }
 
+// config reads the configuration.
+func (cmd nodeRunCmd) config() (*node.Config, error) {
+	c, _, err := cmd.source(cmd.folder).Read()
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return c, nil
+}
+
 // serve runs the process until it ends or its own configuration changes. SIGHUP
 // makes it read the configuration again.
 func (cmd nodeRunCmd) serve(ctx context.Context, log *slog.Logger, hup <-chan os.Signal) error {
-	h, err := node.Open(ctx, cmd.read, log, version())
+	h, err := node.Open(ctx, cmd.config, log, version())
 	if err != nil {
 		return fmt.Errorf("start the node of %s: %w", cmd.path(), err)
 	}

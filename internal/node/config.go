@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/url"
@@ -132,53 +131,50 @@ type LogConfig struct {
 }
 
 // ReadConfig reads the configuration of a member's folder, or the file itself,
-// completes it with the defaults and checks it.
+// with what the environment says, completes it with the defaults and checks it.
 func ReadConfig(path string) (*Config, error) {
-	c, err := LoadConfig(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.Check(); err != nil {
-		return nil, fmt.Errorf("the configuration in %s is not complete or not right:\n%w", c.Dir, err)
-	}
-	return c, nil
+	c, _, err := Source{Path: path, Environ: os.Environ()}.Read()
+	return c, err
 }
 
-// LoadConfig is ReadConfig without the check: for a folder that has no network
-// yet.
+// LoadConfig reads what stands in the file alone, without the check: for a
+// folder that has no network yet, and for what writes the file again.
 func LoadConfig(path string) (*Config, error) {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		path = filepath.Join(path, ConfigFile)
-	}
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no configuration %s; make a member's folder with: parley init", path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
-	}
-	c, err := parseConfig(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if c.Dir, err = filepath.Abs(filepath.Dir(path)); err != nil {
-		return nil, err
-	}
-	return c, nil
+	c, _, err := Source{Path: path}.Load()
+	return c, err
 }
 
 // parseConfig reads a configuration and completes it with the defaults.
 func parseConfig(text []byte) (*Config, error) {
+	c, err := decodeConfig(text)
+	if err == nil {
+		err = c.misplaced()
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.complete()
+	return c, nil
+}
+
+// decodeConfig reads a configuration as it stands.
+func decodeConfig(text []byte) (*Config, error) {
+	var root yaml.Node
+	if err := yaml.Unmarshal(text, &root); err != nil {
+		return nil, err
+	}
+	if root.Kind == 0 {
+		return new(Config), nil // an empty file
+	}
+	if err := errors.Join(unknownKeys(&root, reflect.TypeFor[Config](), "")...); err != nil {
+		return nil, err
+	}
 	c := new(Config)
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	if err := d.Decode(c); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	if err := c.misplaced(); err != nil {
-		return nil, err
-	}
-	c.complete()
 	return c, nil
 }
 
@@ -191,6 +187,12 @@ func (c *Config) complete() {
 		{&c.Log.Level, "info"},
 		{&c.Log.Format, "text"},
 	}.fill()
+	for i := range c.Namespaces {
+		if n := &c.Namespaces[i]; n.Folder == "" {
+			n.Namespace = n.Name
+			n.completeNamespace()
+		}
+	}
 	if len(c.Namespaces) == 0 {
 		c.completeNamespace()
 	}
@@ -369,13 +371,11 @@ func (c *Config) checkLedger(bad func(field, format string, args ...any)) {
 
 // Marshal is the configuration as YAML.
 func (c *Config) Marshal() ([]byte, error) {
-	var b bytes.Buffer
-	e := yaml.NewEncoder(&b)
-	e.SetIndent(2)
-	if err := errors.Join(e.Encode(c), e.Close()); err != nil {
-		return nil, fmt.Errorf("write the configuration as YAML: %w", err)
+	n, err := c.document()
+	if err != nil {
+		return nil, err
 	}
-	return b.Bytes(), nil
+	return encode(n)
 }
 
 // path is a configured path, relative to the member's folder.

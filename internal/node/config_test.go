@@ -52,7 +52,7 @@ func TestConfigDefaults(t *testing.T) {
 // Each mistake is named by its field, with the value and what to do.
 func TestConfigMistakes(t *testing.T) {
 	for _, c := range []struct{ name, change, with, want string }{
-		{"unknown key", "chainId: 2021", "chainID: 2021", "field chainID not found"},
+		{"unknown key", "chainId: 2021", "chainID: 2021", "line 5: ledger.chainID: there is no such key; did you mean chainId?"},
 		{"no contract", "contract: 0x00000000000000000000000000000000000000aa, ", "", "ledger.contract: it is missing"},
 		{"bad name", "name: hospital", "name: -x", `field "org.name" holds "-x"`},
 		{"no salt", ", salt: 0101010101010101010101010101010101010101010101010101010101010101", "", "org.salt: it is missing"},
