@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/parley-node/parley/client"
 	"github.com/parley-node/parley/internal/bench"
 	"github.com/parley-node/parley/internal/demo"
 )
@@ -21,10 +20,13 @@ type benchCmd struct {
 	Ledger   string `default:"dev" enum:"bundled,dev" help:"Its ledger: dev, or bundled with one validator for each member."`
 	Sender   string `help:"API of the node to post to, instead of --demo." placeholder:"URL"`
 	Receiver string `help:"API of the node to listen at." placeholder:"URL"`
-	PID      []int  `name:"pid" help:"Process to measure; may be repeated." placeholder:"PID"`
+	login
+	ReceiverKeyFile string `type:"path" help:"File with the API key for the receiver, if it is another one." placeholder:"FILE"`
+	PID             []int  `name:"pid" help:"Process to measure; may be repeated." placeholder:"PID"`
 
 	Kind     []string      `default:"private" enum:"private,broadcast,blob,list" help:"What to measure, one after the other: private, broadcast, blob, list."`
 	Rate     float64       `help:"Messages a second; without it, as fast as it goes." placeholder:"N"`
+	Dir      string        `type:"existingdir" help:"Folder on the volume of the nodes: measures what the machine can do, to compare with. --demo does so by itself." placeholder:"DIR"`
 	Posters  int           `default:"50" help:"Concurrent requests."`
 	Size     byteSize      `help:"Bytes of a message's value (100), or of a blob (100M). K and M are understood." placeholder:"SIZE"`
 	Duration time.Duration `default:"10s" help:"How long to post."`
@@ -61,7 +63,8 @@ func (s *byteSize) UnmarshalText(text []byte) error {
 }
 
 func (cmd benchCmd) Run(ctx context.Context) (err error) {
-	o := bench.Options{Rate: cmd.Rate, Posters: cmd.Posters, Duration: cmd.Duration, Warmup: cmd.Warmup, Count: cmd.Count}
+	collectLess()
+	o := bench.Options{Dir: cmd.Dir, Rate: cmd.Rate, Posters: cmd.Posters, Duration: cmd.Duration, Warmup: cmd.Warmup, Count: cmd.Count}
 	switch {
 	case cmd.Demo == (cmd.Sender != "" || cmd.Receiver != ""):
 		return usageError{errors.New("give either --demo, or --sender and --receiver")}
@@ -81,12 +84,17 @@ func (cmd benchCmd) Run(ctx context.Context) (err error) {
 		if o.Processes, err = processes(ctx, n); err != nil {
 			return err
 		}
+		o.Dir = n.Members[0].Config.Dir
 		o.Sender, o.Receiver = n.Members[0].API, n.Members[1].API
 	} else {
-		if o.Sender, err = client.New(cmd.Sender); err != nil {
+		if o.Sender, err = cmd.open(cmd.Sender); err != nil {
 			return usageError{fmt.Errorf("--sender: %w", err)}
 		}
-		if o.Receiver, err = client.New(cmd.Receiver); err != nil {
+		at := cmd.login
+		if cmd.ReceiverKeyFile != "" {
+			at.KeyFile = cmd.ReceiverKeyFile
+		}
+		if o.Receiver, err = at.open(cmd.Receiver); err != nil {
 			return usageError{fmt.Errorf("--receiver: %w", err)}
 		}
 		for _, pid := range cmd.PID {

@@ -9,11 +9,14 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/blob"
+	"github.com/parley-node/parley/internal/contract"
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -36,6 +39,7 @@ type Deps struct {
 	Streams       *event.Streams  // nil for ones that end with their connections alone
 	Deliveries    *event.Outbound // nil if this node makes none: then nothing can be replayed
 	Blobs         blob.Store
+	Contracts     *contract.Service // nil in a namespace without a chain for contracts: then these operations are refused
 
 	// Verify reads a record of the network contract from the chain again and
 	// checks it against the stored one. Nil if this node cannot: then asking is
@@ -46,6 +50,9 @@ type Deps struct {
 	// ledger needs no connection.
 	Connection func() Connection
 
+	// Disk tells what the node keeps on disk; nil if nobody measures that.
+	Disk func() *Disk
+
 	// ClaimOrg and ClaimNode announce this member's organisation and node to the
 	// network, which the node does by itself when they are missing.
 	ClaimOrg, ClaimNode func(ctx context.Context) (*store.Message, error)
@@ -54,11 +61,17 @@ type Deps struct {
 	// wrong with it, or nil and then restarts what changed. Nil if there is none.
 	Reset func(ctx context.Context) error
 
-	Security Security
-	Limits   Limits
-	Logger   *slog.Logger // nil means none
-	Now      func() time.Time
-	NewID    func() wire.UUID
+	Access        *access.Control // who may call; nil lets everybody do everything
+	OpenMetrics   bool            // the metrics need no caller: they are served on loopback
+	QuietRequests bool            // leave no line in the log for each request
+
+	Trace     *trace.Recorder // told of each request; may be nil
+	PublicURL string          // at which applications reach the API, for documents; what a request says if empty
+	Security  Security
+	Limits    Limits
+	Logger    *slog.Logger // nil means none
+	Now       func() time.Time
+	NewID     func() wire.UUID
 }
 
 // Plugins are the names that existing clients see of what a namespace stands on;
@@ -139,27 +152,27 @@ func newServer(d Deps) *server {
 	if d.NewID == nil {
 		d.NewID = newID
 	}
+	if d.Access == nil {
+		d.Access = access.Everybody()
+	}
 	if d.Streams == nil && d.Subscriptions != nil {
 		d.Streams = event.NewStreams(d.Subscriptions, event.StreamConfig{Logger: d.Logger})
 	}
 	s := &server{Deps: d}
-	s.gate = gate{db: d.DB, limits: d.Limits, now: d.Now}
+	s.gate = gate{db: d.DB, queued: d.Messages.HandedIn, limits: d.Limits, now: d.Now}
 	s.metrics = newMetrics(s)
 	return s
 }
 
 func (s *server) public() http.Handler {
 	router := newRouter(s, s.routes())
-	router.mux.HandleFunc("GET /ws", s.WebSockets.ServeHTTP)
-	router.mux.HandleFunc("GET /api/v1/namespaces/{ns}/ws", func(w http.ResponseWriter, r *http.Request) {
+	router.mux.HandleFunc("GET /ws", s.guarded("/ws", access.Auditor, s.lasting(s.WebSockets.ServeHTTP)))
+	router.mux.HandleFunc("GET /api/v1/namespaces/{ns}/ws", s.guarded("/ws", access.Auditor, s.lasting(func(w http.ResponseWriter, r *http.Request) {
 		s.WebSockets.ServeNamespace(w, r, s.localName(r.PathValue("ns")))
-	})
+	})))
 	router.mux.HandleFunc("GET /livez", livez)
-	document := openAPI(s, router.routes)
-	for _, path := range []string{"/api/openapi.json", "/api/swagger.json", "/api/v1/namespaces/{ns}/api/openapi.json", "/api/v1/namespaces/{ns}/api/swagger.json"} {
-		router.mux.Handle("GET "+path, document)
-	}
-	return s.guard(router)
+	s.ownDocuments(router.mux, router.routes)
+	return s.guard(s.admit(router))
 }
 
 func (s *server) admin() http.Handler {
@@ -168,7 +181,7 @@ func (s *server) admin() http.Handler {
 		router.add(spiBase, s.spiRoutes())
 	}
 	router.mux.HandleFunc("GET /livez", livez)
-	return s.guard(router)
+	return s.guard(s.admit(router))
 }
 
 // livez says that the process runs and answers.

@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/parley-node/parley/internal/access"
+	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/store"
 )
 
@@ -19,6 +21,7 @@ type metrics struct {
 	s        *server
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
+	refusals *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 
 	messages  *prometheus.Desc
@@ -27,6 +30,7 @@ type metrics struct {
 	unapplied *prometheus.Desc
 	lastEvent *prometheus.Desc
 	writes    *prometheus.Desc
+	handedIn  *prometheus.Desc
 	commits   *prometheus.Desc
 	incidents *prometheus.Desc
 }
@@ -45,6 +49,7 @@ func newMetrics(s *server) *metrics {
 		s:        s,
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_http_requests_total", Help: "API requests answered."}, []string{"operation", "status"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_http_refusals_total", Help: "Requests refused for who made them, or for too much work."}, []string{"reason"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "parley_http_request_seconds", Help: "Time to answer an API request.",
 			Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
@@ -55,10 +60,11 @@ func newMetrics(s *server) *metrics {
 		unapplied: desc("ledger_records_waiting", "Ledger records read and not applied yet."),
 		lastEvent: desc("events_last_sequence", "Sequence of the newest event."),
 		writes:    desc("database_writes_waiting", "Writes running or waiting for the database."),
+		handedIn:  desc("messages_handed_in", "Messages on their way into the database."),
 		commits:   desc("database_commits_total", "Transactions committed since start."),
 		incidents: desc("incidents", "Incidents recorded."),
 	}
-	m.registry.MustRegister(m.requests, m.seconds)
+	m.registry.MustRegister(m.requests, m.refusals, m.seconds)
 	if s.Namespace != "" {
 		m.registry.MustRegister(m)
 	}
@@ -80,9 +86,26 @@ func (m *metrics) request(op *route, status int, took time.Duration) {
 	m.seconds.WithLabelValues(op.method).Observe(took.Seconds())
 }
 
+// refused counts a request that was refused for who made it, or for too much
+// work.
+func (m *metrics) refused(err error) {
+	reason := "overload"
+	switch errs.Status(err) {
+	case http.StatusUnauthorized:
+		reason = "unauthenticated"
+	case http.StatusForbidden:
+		reason = "forbidden"
+	case http.StatusTooManyRequests:
+		reason = "limit"
+	case http.StatusInternalServerError, http.StatusRequestTimeout:
+		reason = "fault"
+	}
+	m.refusals.WithLabelValues(reason).Inc()
+}
+
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.commits, m.incidents} {
+	for _, d := range []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.handedIn, m.commits, m.incidents} {
 		to <- d
 	}
 }
@@ -93,6 +116,7 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	gauge(m.writes, float64(m.s.DB.WritesWaiting()))
+	gauge(m.handedIn, float64(m.s.Messages.HandedIn()))
 	to <- prometheus.MustNewConstMetric(m.commits, prometheus.CounterValue, float64(m.s.DB.Commits()))
 
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
@@ -136,7 +160,12 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 
 func (s *server) metricsHandler(from prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(from, promhttp.HandlerOpts{}))
+	numbers := promhttp.HandlerFor(from, promhttp.HandlerOpts{})
 	mux.HandleFunc("GET /livez", livez)
-	return s.guard(mux)
+	if s.OpenMetrics {
+		mux.Handle("GET /metrics", numbers)
+		return s.guard(mux)
+	}
+	mux.HandleFunc("GET /metrics", s.guarded("/metrics", access.Auditor, numbers.ServeHTTP))
+	return s.guard(s.admit(mux))
 }

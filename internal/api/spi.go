@@ -39,9 +39,8 @@ func within(h handler) handler {
 			return nil, err
 		}
 		defer leave()
-		inner := *c
-		inner.server = s
-		return h(&inner)
+		c.server = s
+		return h(c)
 	}
 }
 
@@ -62,6 +61,10 @@ func (c *call) namespaced(f func(s *server, id store.UUID) (any, error)) (any, e
 		return nil, err
 	}
 	defer leave()
+	c.server = s
+	if err := permit(c.caller, c.op.needs(), s.Namespace); err != nil {
+		return nil, err
+	}
 	return f(s, parsed)
 }
 

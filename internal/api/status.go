@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/store"
@@ -30,9 +32,13 @@ func (s *server) namespace() namespace {
 	return namespace{Name: s.Namespace, NetworkName: s.NetworkName, Description: s.Description, Created: s.Created}
 }
 
+// getNamespaces lists those in which the caller has a role.
 func getNamespaces(c *call) (any, error) {
 	if c.Host != nil {
-		return c.Host.list(c.flag("includeinitializing")), nil
+		return slices.DeleteFunc(c.Host.list(c.flag("includeinitializing")), func(n namespace) bool { return c.caller.Role(n.Name) == access.None }), nil
+	}
+	if c.caller.Role(c.Namespace) == access.None {
+		return []namespace{}, nil
 	}
 	return []namespace{c.namespace()}, nil
 }
@@ -81,7 +87,7 @@ type plugins struct {
 	Tokens        []plugin `json:"tokens"`
 }
 
-type contract struct {
+type networkContract struct {
 	Index      int              `json:"index"`
 	Location   contractLocation `json:"location"`
 	FirstEvent string           `json:"firstEvent"`
@@ -100,8 +106,8 @@ type contractInfo struct {
 }
 
 type contracts struct {
-	Active     contract   `json:"active"`
-	Terminated []contract `json:"terminated,omitempty"`
+	Active     networkContract   `json:"active"`
+	Terminated []networkContract `json:"terminated,omitempty"`
 }
 
 type multiparty struct {
@@ -116,6 +122,7 @@ type status struct {
 	Plugins    plugins     `json:"plugins"`
 	Multiparty multiparty  `json:"multiparty"`
 	Version    string      `json:"version,omitempty"` // of the program; beyond the reference
+	Disk       *Disk       `json:"disk,omitempty"`    // beyond the reference, too
 }
 
 // registrations are what this member has claimed, nil until confirmed.
@@ -168,6 +175,9 @@ func getStatus(c *call) (any, error) {
 		Plugins:   c.plugins(),
 		Version:   c.Version,
 	}
+	if c.Disk != nil {
+		st.Disk = c.Disk()
+	}
 	if !c.networked() {
 		return st, nil
 	}
@@ -186,8 +196,8 @@ func getStatus(c *call) (any, error) {
 	return st, nil
 }
 
-func (c *call) contract() contract {
-	return contract{
+func (c *call) contract() networkContract {
+	return networkContract{
 		Location: contractLocation{c.Network.Contract}, FirstEvent: "0",
 		Info: contractInfo{Subscription: c.Network.ID.String(), Version: wire.Version},
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/api"
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/event"
@@ -29,6 +31,7 @@ type Host struct {
 	surface *api.Host
 	sockets *event.WebSockets
 	servers []*server
+	access  *access.Control
 	reload  chan *Config
 
 	mu         sync.Mutex
@@ -76,11 +79,16 @@ func Open(ctx context.Context, load func() (*Config, error), log *slog.Logger, v
 			h = nil
 		}
 	}()
-	h.sockets = event.NewWebSockets(event.WebSocketConfig{AllowedOrigins: c.API.AllowedOrigins, Logger: log})
+	if h.access, err = c.control(log); err != nil {
+		return h, err
+	}
+	h.sockets = event.NewWebSockets(event.WebSocketConfig{AllowedOrigins: c.API.AllowedOrigins, Authorize: api.AuthorizeEvents, Logger: log})
 	h.shared = api.Deps{
-		Version: version, WebSockets: h.sockets, Reset: h.Reset,
+		Version: version, WebSockets: h.sockets, Reset: h.Reset, PublicURL: c.API.PublicURL,
 		Security: api.Security{AllowedHosts: c.API.AllowedHosts, AllowedOrigins: c.API.AllowedOrigins},
-		Logger:   log,
+		Access:   h.access, OpenMetrics: loopback(c.Metrics.Listen), QuietRequests: c.Log.Requests == "off",
+		Limits: api.Limits{Body: c.API.Limits.Body, Blob: c.API.Limits.Blob},
+		Logger: log,
 	}
 	h.surface = api.NewHost(h.shared)
 	h.shared.Host = h.surface
@@ -88,7 +96,7 @@ func Open(ctx context.Context, load func() (*Config, error), log *slog.Logger, v
 	for _, n := range each {
 		s := &slot{config: n}
 		h.namespaces[n.Namespace] = s
-		if s.fresh, s.failed = openNamespace(ctx, n, h.logger(n)); s.failed != nil {
+		if s.fresh, s.failed = openNamespace(ctx, n, h.logger(n), version); s.failed != nil {
 			s.fresh = nil
 			if len(c.Namespaces) == 0 {
 				return h, s.failed
@@ -119,23 +127,45 @@ func described(c *Config) api.Described {
 func (h *Host) listen() error {
 	c := h.config
 	for _, s := range []struct {
-		name, address string
-		handler       http.Handler
+		name string
+		ListenConfig
+		handler http.Handler
 	}{
-		{"api", c.API.Listen, h.surface.Public},
-		{"admin", c.Admin.Listen, h.surface.Admin},
-		{"metrics", c.Metrics.Listen, h.surface.Metrics},
+		{"api", c.API.port(), h.surface.Public},
+		{"admin", c.Admin, h.surface.Admin},
+		{"metrics", c.Metrics, h.surface.Metrics},
 	} {
-		if s.address == Off {
+		if s.Listen == Off {
 			continue
 		}
-		l, err := net.Listen("tcp", s.address)
+		conf, err := c.serverTLS(s.name, s.TLS)
+		if err != nil {
+			return err
+		}
+		l, err := net.Listen("tcp", s.Listen)
 		if err != nil {
 			return fmt.Errorf("%s.listen: %w; stop the process that has this port, or choose another one in %s", s.name, err, ConfigFile)
+		}
+		if conf != nil {
+			l = tls.NewListener(l, conf)
 		}
 		h.servers = append(h.servers, &server{s.name, l, api.NewServer(s.handler, h.log)})
 	}
 	return nil
+}
+
+// URL is the base URL of one of the HTTP ports api, admin and metrics.
+func (h *Host) URL(name string) string {
+	scheme := "http"
+	for _, port := range []struct {
+		name string
+		tls  *ServerTLS
+	}{{"api", h.config.API.TLS}, {"admin", h.config.Admin.TLS}, {"metrics", h.config.Metrics.TLS}} {
+		if port.name == name && port.tls != nil {
+			scheme = "https"
+		}
+	}
+	return scheme + "://" + h.Addresses()[name]
 }
 
 // Addresses are the addresses listened on: api, admin and metrics, and for each
@@ -180,6 +210,9 @@ func (h *Host) Run(ctx context.Context) error {
 			}
 		}()
 	}
+	watch, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWatching()
+	go h.access.Watch(watch)
 	h.mu.Lock()
 	for _, s := range h.namespaces {
 		h.start(ctx, s, fail)
@@ -231,7 +264,7 @@ func (h *Host) keep(ctx context.Context, s *slot) error {
 		s.fresh, s.failed = nil, nil
 		h.mu.Unlock()
 		if p == nil && err == nil {
-			p, err = openNamespace(ctx, s.config, log)
+			p, err = openNamespace(ctx, s.config, log, h.shared.Version)
 		}
 		if err == nil {
 			err = h.serve(ctx, s, p)

@@ -37,7 +37,7 @@ type PluginNames struct {
 
 // processKeys are the keys of Config that are about the process. All others are
 // about a namespace.
-var processKeys = []string{"api", "access", "admin", "metrics", "log", "default", "namespaces"}
+var processKeys = []string{"api", "access", "admin", "metrics", "log", "tracing", "default", "namespaces"}
 
 // processKey says whether a key of Config is about the process.
 func processKey(name string) bool { return slices.Contains(processKeys, name) }

@@ -11,13 +11,16 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/parley-node/parley/internal/blob"
+	"github.com/parley-node/parley/internal/contract"
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/exchange"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/keys"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/internal/message"
+	"github.com/parley-node/parley/internal/nonce"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -36,6 +39,9 @@ type Parts struct {
 	Exchange exchange.Exchange // the same
 	Blobs    blob.Store
 
+	// Gateway is the chain for contracts; nil if none are called.
+	Gateway *Gateway
+
 	// Profile is what the node registers of itself on the ledger.
 	Profile ledger.NodeProfile
 	// Founding is the network's first epoch at the member that founded it; the
@@ -46,6 +52,7 @@ type Parts struct {
 	// Reply are set by New.
 	Outbound event.OutboundConfig
 
+	Trace  *trace.Recorder // told of each step of a message; may be nil
 	Log    *slog.Logger
 	Now    func() time.Time                    // time.Now if nil
 	NewID  func() wire.UUID                    // version 7 if nil
@@ -65,6 +72,8 @@ type Node struct {
 	Events        *event.Log
 	Subscriptions *event.Subscriptions
 	Deliveries    *event.Outbound
+	Nonces        *nonce.Authority // of the ledger's accounts
+	Contracts     *contract.Service
 
 	Parts
 	register registrar
@@ -100,19 +109,26 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 	if n.Deliveries, err = event.NewOutbound(n.Subscriptions, n.Outbound); err != nil {
 		return nil, err
 	}
+	n.Nonces = nonce.New(nonce.Config{DB: p.DB, Chain: func(context.Context) (uint64, error) { return p.ChainID, nil }, Network: true, Count: func(ctx context.Context, account wire.Address) (uint64, error) {
+		s, err := p.Ledger.State(ctx, &account)
+		return s.Nonce, err
+	}})
 	n.register.n, n.register.signal = n, make(message.Signal, 1)
 	definitions := message.Definitions{}
 	n.Messages = message.New(message.Config{
 		Self: p.Self, Namespace: p.Namespace, NetName: p.NetworkName,
-		DB: p.DB, Keys: p.Keys, Ledger: p.Ledger, Exchange: p.Exchange, Blobs: p.Blobs, Network: n.Network,
+		DB: p.DB, Keys: p.Keys, Ledger: p.Ledger, Nonces: n.Nonces, Exchange: p.Exchange, Blobs: p.Blobs, Network: n.Network,
 		Definitions: definitions, EventsCommitted: func() { n.Events.Committed(); n.register.confirmed() },
-		Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter,
+		Trace: p.Trace, Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter,
 	}, n.startSender)
+	n.Contracts = n.newContracts()
 	// The one cycle of the packages, cut in the open: a confirmed definition
 	// changes datatypes and identities, whose packages send messages.
 	definitions[message.TagDatatype] = n.Messages.ApplyDatatype
 	definitions[identity.TagClaim] = n.applyClaim
 	definitions[identity.TagUpdate] = n.applyUpdate
+	definitions[contract.TagInterface] = n.Contracts.ApplyInterface
+	definitions[contract.TagAPI] = n.Contracts.ApplyAPI
 	if err := p.DB.Read(ctx, n.Network.Load); err != nil {
 		return nil, fmt.Errorf("load the network's members: %w", err)
 	}
@@ -185,6 +201,8 @@ func (n *Node) Run(ctx context.Context) error {
 		workers.Add(1)
 		go func() { defer workers.Done(); n.work(ctx, w) }()
 	}
+	workers.Add(1)
+	go func() { defer workers.Done(); n.announce(ctx) }()
 	if n.Ledger != nil {
 		workers.Add(2)
 		go func() { defer workers.Done(); n.follow(ctx) }()
@@ -211,17 +229,17 @@ type Worker struct {
 // simulation. Ask once: they remember what they gave out.
 func (n *Node) Workers() []Worker {
 	if n.Ledger == nil {
-		return nil
+		return n.gatewayWorkers()
 	}
 	m := n.Messages
-	return []Worker{
+	return append([]Worker{
 		{"batch", m.Wake.Batch, plain(m.BatchStep)},
 		{"submit", m.Wake.Submit, m.NewSubmitter().Step},
 		{"confirm", m.Wake.Confirm, plain(m.ConfirmStep)},
 		{"pull", m.Wake.Pull, plain(m.PullStep)},
 		{"epoch", m.Wake.Epoch, plain(m.EpochStep)},
 		{"register", n.register.signal, plain(n.register.Step)},
-	}
+	}, n.gatewayWorkers()...)
 }
 
 // plain adapts a step that only says whether there is more to do at once.

@@ -2,7 +2,9 @@ package node
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,6 +25,9 @@ import (
 	"github.com/parley-node/parley/internal/ledger/evm"
 	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
+	"github.com/parley-node/parley/internal/trace/otlp"
+	"github.com/parley-node/parley/wire"
 )
 
 // Process is one namespace with all that it needs from its machine: database,
@@ -36,15 +41,18 @@ type Process struct {
 	db        *store.DB
 	exchange  *mtls.Exchange // nil without a network, as ledger
 	ledger    *lateLedger
+	chain     *Gateway
 	validator *validator // nil without the bundled ledger
 	streams   *event.Streams
-	retire    func() // ends the calls of its API; set by the host
+	retire    func()         // ends the calls of its API; set by the host
+	traces    *otlp.Exporter // nil without a collector
+	space     *space
 }
 
 // openNamespace opens what the configuration names, and nothing runs yet. It is
 // the one place that chooses drivers. An unreachable ledger is no error: the node
 // then runs degraded and says what it waits for.
-func openNamespace(ctx context.Context, c *Config, log *slog.Logger) (p *Process, err error) {
+func openNamespace(ctx context.Context, c *Config, log *slog.Logger, version string) (p *Process, err error) {
 	p = &Process{Config: c, log: log}
 	defer func() {
 		if err != nil {
@@ -69,12 +77,16 @@ func openNamespace(ctx context.Context, c *Config, log *slog.Logger) (p *Process
 	if err != nil {
 		return p, err
 	}
+	record, err := p.record(ctx, version)
+	if err != nil {
+		return p, err
+	}
 	parts := Parts{
 		Self: message.Self{
 			Org: c.OrgID(), Name: c.Org.Name, Salt: c.Org.Salt, Key: addresses[0], Node: c.Node.ID, NodeName: c.Node.Name,
 		},
 		Namespace: c.Namespace, NetworkName: c.NetworkNamespace, ChainID: c.Ledger.ChainID, Contract: c.Ledger.Contract,
-		DB: p.db, Keys: ks, Log: log,
+		DB: p.db, Keys: ks, Trace: record, Log: log,
 	}
 	if parts.Blobs, err = disk.Open(c.path(c.Blobs.Dir), disk.Options{}); err != nil {
 		return p, err
@@ -86,25 +98,49 @@ func openNamespace(ctx context.Context, c *Config, log *slog.Logger) (p *Process
 		if err := p.join(&parts, ks); err != nil {
 			return p, err
 		}
+	} else if len(c.Contracts.URLs) > 0 {
+		if p.chain, err = p.gateway(ks, evm.Config{}); err != nil {
+			return p, err
+		}
 	}
+	parts.Gateway = p.chain
 	if p.Node, err = New(ctx, parts); err != nil {
 		return p, err
 	}
+	p.space = p.newSpace()
 	p.streams = event.NewStreams(p.Subscriptions, event.StreamConfig{Source: p.source(), Logger: log})
 	return p, nil
+}
+
+// record writes down what happens, in the log and for a collector if there is
+// one.
+func (p *Process) record(ctx context.Context, version string) (*trace.Recorder, error) {
+	c := p.Config
+	if c.Tracing.OTLP == "" {
+		return trace.NewRecorder(p.log, nil, 0), nil
+	}
+	var err error
+	if p.traces, err = otlp.New(ctx, c.Tracing.OTLP, cmp.Or(c.Node.Name, c.Namespace), c.Org.Name, version); err != nil {
+		return nil, err
+	}
+	return trace.NewRecorder(p.log, p.traces.Export, cmp.Or(c.Tracing.Sample, 1)), nil
 }
 
 // join adds what connects a member to its network.
 func (p *Process) join(parts *Parts, ks *file.Keys) error {
 	c := p.Config
-	cert, certHash, err := file.TLSCertificate(c.path(c.Keys.Dir), c.Node.Name)
+	cert, certHash, err := c.certificate()
 	if err != nil {
 		return err
 	}
 	if p.exchange, err = mtls.New(mtls.Config{Listen: c.Exchange.Listen, Certificate: cert, Logger: p.log}); err != nil {
 		return err
 	}
-	if err := p.openLedger(ks); err != nil {
+	chain, err := p.openLedger(ks)
+	if err != nil {
+		return err
+	}
+	if p.chain, err = p.gateway(ks, chain); err != nil {
 		return err
 	}
 	parts.Ledger, parts.Exchange = p.ledger, p.exchange
@@ -151,6 +187,15 @@ func openKeys(c *Config) (*file.Keys, error) {
 	return ks, err
 }
 
+// certificate is the node's, towards other nodes, with its hash.
+func (c *Config) certificate() (tls.Certificate, wire.Hash, error) {
+	passphrase, err := c.passphrase()
+	if err != nil {
+		return tls.Certificate{}, wire.Hash{}, err
+	}
+	return file.TLSCertificate(c.path(c.Keys.Dir), c.Node.Name, passphrase)
+}
+
 // passphrase is what opens the keys; empty if they are not encrypted.
 func (c *Config) passphrase() (string, error) {
 	if name := c.Keys.PassphraseEnv; name != "" {
@@ -177,11 +222,11 @@ func (c *Config) passphrase() (string, error) {
 
 // openLedger prepares the connection to the chain. The bundled ledger's
 // endpoint is the validator that this process supervises.
-func (p *Process) openLedger(ks *file.Keys) error {
+func (p *Process) openLedger(ks *file.Keys) (evm.Config, error) {
 	c := &p.Config.Ledger
 	fees, err := evm.ParseFees(c.Fees)
 	if err != nil {
-		return err
+		return evm.Config{}, err
 	}
 	cfg := evm.Config{
 		URLs: c.URLs, WebSocket: c.WebSocket, Contract: c.Contract, FromBlock: c.FromBlock, ChainID: c.ChainID,
@@ -192,7 +237,7 @@ func (p *Process) openLedger(ks *file.Keys) error {
 		p.validator = newValidator(p.Config, p.log)
 		cfg.URLs, cfg.WebSocket = []string{"http://" + c.Bundled.RPC}, "ws://"+c.Bundled.RPC
 	case len(c.URLs) == 0:
-		return errors.New("ledger: neither bundled nor urls is set")
+		return cfg, errors.New("ledger: neither bundled nor urls is set")
 	}
 	p.ledger = &lateLedger{retry: make(chan struct{}, 1), open: func(ctx context.Context) (*evm.Ledger, error) {
 		cfg := cfg
@@ -208,7 +253,7 @@ func (p *Process) openLedger(ks *file.Keys) error {
 	if p.validator != nil {
 		p.validator.running = p.ledger.woken
 	}
-	return nil
+	return cfg, nil
 }
 
 // surface is the namespace's API, within that of the process.
@@ -218,6 +263,10 @@ func (p *Process) surface(shared api.Deps) *api.API {
 	d.DB, d.Messages, d.Network, d.Log, d.Subscriptions = p.db, p.Messages, p.Network, p.Events, p.Subscriptions
 	d.Streams, d.Deliveries, d.Blobs = p.streams, p.Deliveries, p.Blobs
 	d.Plugins = api.Plugins(p.Config.Plugins)
+	d.Trace, d.Disk = p.Trace, p.space.forecast
+	if p.ledger != nil || p.chain != nil {
+		d.Contracts = p.Contracts
+	}
 	if p.ledger != nil {
 		d.Verify, d.Connection, d.ClaimOrg, d.ClaimNode = p.verify, p.connection, p.ClaimOrg, p.ClaimNode
 	}
@@ -251,10 +300,16 @@ func (p *Process) run(ctx context.Context) error {
 		}
 		workersDone <- err
 	}()
+	measured := make(chan struct{})
+	go func() {
+		defer close(measured)
+		p.space.run(workers)
+	}()
 	<-ctx.Done()
 	p.log.Info("the node stops")
 	p.retire()
 	stopWorkers()
+	<-measured
 	err := errors.Join(<-workersDone, p.close())
 	stopValidator()
 	err = errors.Join(err, <-validatorDone)
@@ -273,8 +328,18 @@ func (p *Process) close() error {
 	if p.ledger != nil {
 		p.ledger.Close()
 	}
+	if p.chain != nil {
+		p.chain.Chain.Close()
+	}
 	if p.db != nil {
 		err = errors.Join(err, p.db.Close())
+	}
+	if p.traces != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if e := p.traces.Close(ctx); e != nil { // the collector's fault, and not the node's
+			p.log.Warn("the last traces were not sent", "error", e)
+		}
 	}
 	return err
 }
