@@ -188,6 +188,19 @@ func (f *fireflyFile) process(extra *Config) *Config {
 		}
 	}
 	from(&c.API.Listen, f.listen("http", "api.listen", "5000"))
+	from(&c.API.PublicURL, f.take("http.publicurl", "api.publicURL", ""))
+	if f.enabled("http.tls.enabled", "api.tls", false) && c.API.TLS == nil {
+		c.API.TLS = &ServerTLS{Cert: f.take("http.tls.certfile", "api.tls.cert", ""), Key: f.take("http.tls.keyfile", "api.tls.key", "")}
+		if ca := f.take("http.tls.cafile", "api.tls.clientCA", "clients need a certificate only if http.tls.clientAuth is true"); f.enabled("http.tls.clientauth", "api.tls.clientCA", false) {
+			c.API.TLS.ClientCA = ca
+		}
+	}
+	if f.values["http.auth.type"] != nil && strings.EqualFold(f.take("http.auth.type", "access.passwordFile", ""), "basic") {
+		from(&c.Access.PasswordFile, f.take("http.auth.basic.passwordfile", "access.passwordFile", "each user has the role admin in every namespace, as there"))
+		if c.Access.PasswordRoles == nil && c.Access.PasswordFile != "" {
+			c.Access.PasswordRoles = map[string]string{"*": "admin"}
+		}
+	}
 	admin := f.listen("spi", "admin.listen", "5001")
 	if !f.enabled("spi.enabled", "admin.listen", false) {
 		admin = Off
@@ -416,7 +429,6 @@ var without = map[string]string{
 	"cors":                    "only the origins in api.allowedOrigins may call the API",
 	"debug":                   "there is no debug server",
 	"http.auth":               "give access in the section parley",
-	"http.publicurl":          "the node has no need of its own URL",
 	"http.tls":                "give it in the section parley",
 	"spi":                     "it has no counterpart",
 	"log":                     "the log goes to standard error, in one form",

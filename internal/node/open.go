@@ -82,9 +82,7 @@ func openNamespace(ctx context.Context, c *Config, log *slog.Logger, version str
 		return p, err
 	}
 	parts := Parts{
-		Self: message.Self{
-			Org: c.OrgID(), Name: c.Org.Name, Salt: c.Org.Salt, Key: addresses[0], Node: c.Node.ID, NodeName: c.Node.Name,
-		},
+		Self:      message.Self{Key: addresses[0]},
 		Namespace: c.Namespace, NetworkName: c.NetworkNamespace, ChainID: c.Ledger.ChainID, Contract: c.Ledger.Contract,
 		DB: p.db, Keys: ks, Trace: record, Log: log,
 	}
@@ -135,6 +133,9 @@ func (p *Process) join(parts *Parts, ks *file.Keys) error {
 	}
 	if p.exchange, err = mtls.New(mtls.Config{Listen: c.Exchange.Listen, Certificate: cert, Logger: p.log}); err != nil {
 		return err
+	}
+	parts.Self = message.Self{
+		Org: c.OrgID(), Name: c.Org.Name, Salt: c.Org.Salt, Key: parts.Self.Key, Node: c.Node.ID, NodeName: c.Node.Name,
 	}
 	chain, err := p.openLedger(ks)
 	if err != nil {
