@@ -15,7 +15,7 @@ type need struct {
 var needs = table(map[need][]string{
 	// Records and proofs.
 	{role: access.Auditor}: {
-		"getNamespaces", "getNamespace", "getStatus", "getStatusMultiparty", "getStatusLedger", "getStatusPeers", "getStatusIncidents", "getStatusBatchManager",
+		"getNamespaces", "getNamespace", "spiGetNamespaces", "spiGetNamespace", "spiGetOps", "spiGetOpByID", "getStatus", "getStatusMultiparty", "getStatusLedger", "getStatusPeers", "getStatusIncidents", "getStatusBatchManager",
 		"getMsgs", "getMsgByID", "getMsgData", "getMsgEvents", "getMsgTxn",
 		"getData", "getDataByID", "getDataMsgs", "getDatatypes", "getDatatypeByName",
 		"getGroups", "getGroupByHash", "getBatches", "getBatchByID", "getPins", "getNextPins",
