@@ -280,3 +280,17 @@ func (a ErasureAnswer) Check() error {
 	}
 	return checkReason("erasure answer", a.Reason)
 }
+
+// Batch is the remnant in the form of a batch, for who reads both alike: an item
+// that is erased has its id and nothing else. It does not pass Batch.Check.
+func (r *Remnant) Batch() *Batch {
+	b := &Batch{Header: r.Header, Messages: r.Messages, Definitions: r.Definitions, Data: make([]DataItem, len(r.Data))}
+	for i := range r.Data {
+		if d := &r.Data[i]; d.Item != nil {
+			b.Data[i] = *d.Item
+		} else {
+			b.Data[i].ID = d.Erased.ID
+		}
+	}
+	return b
+}

@@ -237,43 +237,13 @@ func getDataMessages(c *call) (any, error) {
 	return listQuery(c, store.Messages, q)
 }
 
-// deleteData removes a data item, and its blob unless other items refer to it.
+// deleteData removes a data item that was not sent, and erases one that was.
 func deleteData(c *call) (any, error) {
 	id, err := c.uuid("dataid")
 	if err != nil {
 		return nil, err
 	}
-	var orphan store.Hex
-	err = c.DB.Write(c.ctx(), func(tx *store.Tx) error {
-		orphan = ""
-		d, err := store.Optional(tx.DataByID(c.Namespace, id))
-		if err != nil {
-			return err
-		}
-		if d == nil {
-			return errs.New("FF10143", http.StatusNotFound, "There is no data %s", id)
-		}
-		if _, err := tx.DeleteData(c.Namespace, id); err != nil {
-			return err
-		}
-		if d.Blob == nil || d.Blob.Hash == "" {
-			return nil
-		}
-		users, err := tx.BlobUsers(d.Blob.Hash)
-		if err != nil || users > 0 {
-			return err
-		}
-		orphan = d.Blob.Hash
-		return tx.DeleteBlob(orphan)
-	})
-	if err != nil || orphan == "" {
-		return nil, err
-	}
-	hash, err := wire.ParseHash(string(orphan))
-	if err != nil {
-		return nil, err
-	}
-	return nil, c.Blobs.Delete(c.ctx(), hash)
+	return nil, c.Messages.DeleteData(c.ctx(), id)
 }
 
 // getSubPaths lists the blob folders directly below one.

@@ -308,7 +308,7 @@ func (s *Service) dropBatch(tx *store.Tx, root wire.Hash) error {
 	if err := tx.LeaveBatch(s.Self.Org, root); err != nil {
 		return err
 	}
-	return tx.SetBatchState(s.Self.Org, root, store.BatchDropped, s.now())
+	return tx.DropBatch(s.Self.Org, root, s.now())
 }
 
 // dropParcels gives up what is still to be sent of a batch of ours, and ends the
@@ -345,7 +345,7 @@ func (c *confirmer) arrival(a store.Arrival, touched touched) error {
 	}
 	for _, m := range c.open[wire.Entry{Author: a.Org, Root: a.Root}] {
 		touched[m] = true
-		if a.What == store.ArrivedPayload {
+		if a.What == store.ArrivedPayload || m.unproved[wire.Entry{Author: a.Org, Root: a.Root}] {
 			if err := m.payload(a.Org, a.Root); err != nil {
 				return err
 			}
@@ -416,8 +416,9 @@ func (c *confirmer) lacking(before time.Time) (list []lack) {
 	}
 	for _, m := range c.machines {
 		for _, e := range m.Open() {
-			certificate := uint32(len(e.Receipts)) < e.C
-			if e.Time <= before.UnixNano() && (certificate || m.batches[wire.Entry{Author: e.Author, Root: e.Root}] == nil) {
+			id := wire.Entry{Author: e.Author, Root: e.Root}
+			certificate := uint32(len(e.Receipts)) < e.C || m.unproved[id]
+			if e.Time <= before.UnixNano() && (certificate || m.batches[id] == nil) {
 				list = append(list, lack{e, m.ID(), certificate})
 			}
 		}

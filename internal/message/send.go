@@ -23,6 +23,8 @@ const (
 	kindInvite      = "invite"      // wire.Invitation -> wire.Receipt over the definition's hash
 	kindActivated   = "activated"   // wire.Activated: an epoch that the receiver joined with is current -> nothing
 	kindSecret      = "secret"      // wire.SecretRequest -> wire.Invitation
+	kindErase       = "erase"       // wire.Erasure -> nothing
+	kindErased      = "erased"      // wire.ErasureAnswer -> nothing
 )
 
 // Codes of a refusal between nodes.
@@ -204,7 +206,7 @@ func (s *Service) parcelBody(ctx context.Context, p store.Parcel) (body []byte, 
 		switch p.Kind {
 		case kindPayload, kindUnpinned:
 			b, err := tx.BatchByRoot(p.Org, p.Root)
-			if err != nil || b == nil {
+			if err != nil || b == nil || b.Erased != nil { // what remains of one is pulled
 				return err
 			}
 			body = b.Envelope
@@ -246,6 +248,14 @@ func (s *Service) parcelBody(ctx context.Context, p store.Parcel) (body []byte, 
 			}
 			body, err = wire.Marshal(wire.Activated{Definition: e.Hash, Pin: uint64(*e.Activated)})
 			return err
+		case kindErase, kindErased:
+			q, err := tx.ErasureRequestByDigest(p.Root)
+			if err != nil || q == nil {
+				return err
+			}
+			if body = q.Answer; p.Kind == kindErase {
+				body = q.Request
+			}
 		default:
 			return fmt.Errorf("outbox row %d has the unknown kind %q", p.ID, p.Kind)
 		}
@@ -303,6 +313,8 @@ func (s *Service) checkReceipt(r *wire.Receipt, p store.Parcel) error {
 		return fmt.Errorf("it names organisation %s", r.Org.Short())
 	case r.Root != p.Root || r.Author != p.Org || r.Network != s.Network.ID:
 		return fmt.Errorf("it is for another entry (%s)", r.Root.Short())
+	case !r.Faults.IsZero(): // ours conform: they were checked when they were handed in
+		return errors.New("it says that data does not conform to its datatype, and all of it does")
 	}
 	return s.checkSignature(r)
 }

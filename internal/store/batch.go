@@ -16,6 +16,7 @@ type BatchRow struct {
 	Audience   wire.Hash
 	Epoch      uint64
 	Envelope   []byte // wire.Envelope, or wire.Unpinned, in CBOR
+	Erased     *Time  // since when the envelope holds what remains of it, a wire.Remnant
 	Own        bool
 	State      string
 	Since      Time
@@ -34,10 +35,10 @@ const (
 // InsertBatch stores a sealed or received batch; false if it is known.
 func (tx *Tx) InsertBatch(b *BatchRow) (bool, error) {
 	n, err := tx.Exec(`INSERT INTO batches (id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
-			author_name, org, root, audience, epoch, envelope, own, state, since, receipt)
-		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,NULL,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22) ON CONFLICT (root, org) DO NOTHING`,
+			author_name, org, root, audience, epoch, envelope, own, state, since, receipt, erased)
+		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,NULL,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23) ON CONFLICT (root, org) DO NOTHING`,
 		b.ID, b.Type, b.Namespace, b.Node, nullHex(b.Group), int64(b.Created), b.Author, b.Key, string(b.Hash), string(b.Manifest), b.Tx.Type, b.Tx.ID,
-		b.AuthorName, b.Org, b.Root, b.Audience, int64(b.Epoch), b.Envelope, b.Own, b.State, int64(b.Since), b.Receipt)
+		b.AuthorName, b.Org, b.Root, b.Audience, int64(b.Epoch), b.Envelope, b.Own, b.State, int64(b.Since), b.Receipt, b.Erased)
 	return n == 1, err
 }
 
@@ -49,13 +50,13 @@ func nullHex(h Hex) any {
 }
 
 const batchRowColumns = `seq, id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
-	author_name, org, root, audience, epoch, envelope, own, state, since, receipt`
+	author_name, org, root, audience, epoch, envelope, own, state, since, receipt, erased`
 
 func scanBatchRow(rows *Rows, b *BatchRow) error {
 	var group sql.NullString
 	var hash string
 	if err := rows.Scan(&b.Seq, &b.ID, &b.Type, &b.Namespace, &b.Node, &group, &b.Created, &b.Author, &b.Key, &hash, (*[]byte)(&b.Manifest), &b.Tx.Type, &b.Tx.ID, &b.Confirmed,
-		&b.AuthorName, &b.Org, &b.Root, &b.Audience, &b.Epoch, &b.Envelope, &b.Own, &b.State, &b.Since, &b.Receipt); err != nil {
+		&b.AuthorName, &b.Org, &b.Root, &b.Audience, &b.Epoch, &b.Envelope, &b.Own, &b.State, &b.Since, &b.Receipt, &b.Erased); err != nil {
 		return err
 	}
 	b.Group, b.Hash = Hex(group.String), Hex(hash)
@@ -144,6 +145,16 @@ func (tx *Tx) LeaveBatch(org wire.OrgID, root wire.Hash) error {
 func (tx *Tx) SetBatchState(org wire.OrgID, root wire.Hash, state string, at Time) error {
 	err := tx.Send(`UPDATE batches SET state = $1, since = $2 WHERE root = $3 AND org = $4`, state, int64(at), root, org)
 	return err
+}
+
+// DropBatch gives up a batch of ours: nobody will ask for its payload.
+func (tx *Tx) DropBatch(org wire.OrgID, root wire.Hash, at Time) error {
+	return tx.Send(`UPDATE batches SET state = 'dropped', since = $1, envelope = $2 WHERE root = $3 AND org = $4`, int64(at), []byte{}, root, org)
+}
+
+// EraseBatch puts what remains of a batch into its place.
+func (tx *Tx) EraseBatch(org wire.OrgID, root wire.Hash, envelope []byte, at Time) error {
+	return tx.Send(`UPDATE batches SET envelope = $1, erased = $2 WHERE root = $3 AND org = $4`, envelope, at, root, org)
 }
 
 // FinishBatch marks a batch as decided at a time.

@@ -196,6 +196,20 @@ func (db *DB) Read(ctx context.Context, f func(tx *Tx) error) error {
 
 // takeReader waits for a connection to read with and begins a transaction on it.
 func (db *DB) takeReader(ctx context.Context) (c *conn, err error) {
+	if c, err = db.idleReader(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.exec(ctx, db.dialect.beginRead); err != nil {
+		err = errors.Join(err, c.discard())
+		db.readers <- nil
+		return nil, err
+	}
+	return c, nil
+}
+
+// idleReader waits for a connection to read with; whoever takes it puts it back
+// into db.readers.
+func (db *DB) idleReader(ctx context.Context) (c *conn, err error) {
 	select {
 	case <-db.closing:
 		return nil, ErrClosed
@@ -213,11 +227,6 @@ func (db *DB) takeReader(ctx context.Context) (c *conn, err error) {
 			db.readers <- nil
 			return nil, fmt.Errorf("opening a reader of %s: %w", db.name, err)
 		}
-	}
-	if err := c.exec(ctx, db.dialect.beginRead); err != nil {
-		err = errors.Join(err, c.discard())
-		db.readers <- nil
-		return nil, err
 	}
 	return c, nil
 }

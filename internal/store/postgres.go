@@ -34,6 +34,8 @@ var postgresDialect = dialect{
 	// What autovacuum does when it comes around to it. The writer goes on meanwhile.
 	optimize:      "ANALYZE",
 	optimizeApart: true,
+	// Without it the old versions of erased rows stay until autovacuum comes.
+	scrub: "VACUUM messages, data, batches",
 	marks:         func(query string) string { return query },
 	explain:       explainPostgres,
 	transient:     transientPostgres,

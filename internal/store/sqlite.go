@@ -24,6 +24,7 @@ type dialect struct {
 	optimizeAtOpen string // "" for nothing
 	optimize       string
 	optimizeApart  bool                                    // optimize runs beside the writer, in no transaction
+	scrub          string                                  // see DB.Scrub
 	marks          func(query string) string               // rewrites $1, $2 … where that helps
 	explain        func(error) (remedy string, kind error) // of the database's own errors; nil if not known
 	transient      func(error) bool                        // the transaction may succeed if it is run again
@@ -41,6 +42,7 @@ var sqliteDialect = dialect{
 	beginRead:      "BEGIN",
 	optimizeAtOpen: "PRAGMA optimize=0x10002",
 	optimize:       "PRAGMA optimize",
+	scrub:          "PRAGMA wal_checkpoint(TRUNCATE)",
 	marks:          questionMarks,
 	explain:        explainSQLite,
 	transient:      func(error) bool { return false }, // the one writer has no rival
@@ -88,6 +90,9 @@ func openSQLite(path string, readers int) (pools, error) {
 			"journal_mode(WAL)",
 			"synchronous(FULL)",
 			"case_sensitive_like(1)", // as in PostgreSQL
+			// What is deleted or replaced is overwritten with zeros, so that what is
+			// erased is not left in free pages of the file.
+			"secure_delete(1)",
 			"temp_store(MEMORY)",
 			"cache_size(-16384)", // KiB
 		}, more...)}
