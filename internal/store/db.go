@@ -30,8 +30,9 @@ type DB struct {
 
 	readers chan *conn // idle connections; nil stands for one yet to be opened
 	writes  chan *write
-	waiting atomic.Int64 // calls of Write that have not ended
-	commits atomic.Int64 // transactions committed
+	scrubs  chan chan error // see Scrub
+	waiting atomic.Int64    // calls of Write that have not ended
+	commits atomic.Int64    // transactions committed
 	closing chan struct{}
 	stopped chan struct{} // the writer has ended
 	once    sync.Once
@@ -106,6 +107,7 @@ func open(o Options, toWrite bool) (*DB, error) {
 		dialect: sqliteDialect,
 		readers: make(chan *conn, o.Readers),
 		writes:  make(chan *write),
+		scrubs:  make(chan chan error),
 		closing: make(chan struct{}),
 		stopped: make(chan struct{}),
 	}
@@ -196,20 +198,6 @@ func (db *DB) Read(ctx context.Context, f func(tx *Tx) error) error {
 
 // takeReader waits for a connection to read with and begins a transaction on it.
 func (db *DB) takeReader(ctx context.Context) (c *conn, err error) {
-	if c, err = db.idleReader(ctx); err != nil {
-		return nil, err
-	}
-	if err := c.exec(ctx, db.dialect.beginRead); err != nil {
-		err = errors.Join(err, c.discard())
-		db.readers <- nil
-		return nil, err
-	}
-	return c, nil
-}
-
-// idleReader waits for a connection to read with; whoever takes it puts it back
-// into db.readers.
-func (db *DB) idleReader(ctx context.Context) (c *conn, err error) {
 	select {
 	case <-db.closing:
 		return nil, ErrClosed
@@ -227,6 +215,11 @@ func (db *DB) idleReader(ctx context.Context) (c *conn, err error) {
 			db.readers <- nil
 			return nil, fmt.Errorf("opening a reader of %s: %w", db.name, err)
 		}
+	}
+	if err := c.exec(ctx, db.dialect.beginRead); err != nil {
+		err = errors.Join(err, c.discard())
+		db.readers <- nil
+		return nil, err
 	}
 	return c, nil
 }

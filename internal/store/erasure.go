@@ -358,17 +358,42 @@ func (db *DB) Scrub(ctx context.Context) error {
 		_, err := db.pools.read.ExecContext(ctx, db.dialect.scrub)
 		return db.explain(err)
 	}
-	c, err := db.idleReader(ctx)
-	if err != nil {
+	result := make(chan error, 1)
+	select {
+	case db.scrubs <- result:
+	case <-db.closing:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return db.explain(<-result)
+}
+
+// scrub empties the write-ahead log between two groups: the writer alone has
+// nobody to wait for but readers, and for those it does not wait.
+func (w *writer) scrub() (err error) {
+	ctx := context.Background()
+	if w.conn == nil {
+		if w.conn, err = w.db.openConn(ctx, w.db.pools.write); err != nil {
+			w.conn = nil
+			return fmt.Errorf("opening the writer of %s: %w", w.db.name, err)
+		}
+	}
+	if err := w.conn.exec(ctx, "PRAGMA busy_timeout = 0"); err != nil {
+		w.drop()
 		return err
 	}
-	defer func() { db.readers <- c }()
 	var busy, log, moved int
-	if err := c.sql.QueryRowContext(ctx, db.dialect.scrub).Scan(&busy, &log, &moved); err != nil {
-		return db.explain(fmt.Errorf("emptying the write-ahead log: %w", err))
+	err = w.conn.sql.QueryRowContext(ctx, w.db.dialect.scrub).Scan(&busy, &log, &moved)
+	if restored := w.conn.exec(ctx, fmt.Sprintf("PRAGMA busy_timeout = %d", sqliteBusy.Milliseconds())); restored != nil {
+		w.drop()
+		return errors.Join(err, restored)
 	}
-	if busy != 0 {
+	switch {
+	case busyNow(err) || err == nil && busy != 0:
 		return ErrBusy
+	case err != nil:
+		return fmt.Errorf("emptying the write-ahead log: %w", err)
 	}
 	return nil
 }

@@ -35,10 +35,10 @@ var postgresDialect = dialect{
 	optimize:      "ANALYZE",
 	optimizeApart: true,
 	// Without it the old versions of erased rows stay until autovacuum comes.
-	scrub: "VACUUM messages, data, batches",
-	marks:         func(query string) string { return query },
-	explain:       explainPostgres,
-	transient:     transientPostgres,
+	scrub:     "VACUUM messages, data, batches",
+	marks:     func(query string) string { return query },
+	explain:   explainPostgres,
+	transient: transientPostgres,
 }
 
 // isPostgres reports whether a database's name is the URL of a PostgreSQL

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
@@ -74,6 +75,15 @@ type pools struct{ write, read *sql.DB }
 
 func (p pools) close() error { return errors.Join(p.write.Close(), p.read.Close()) }
 
+// sqliteBusy is how long a statement waits for another connection's lock.
+const sqliteBusy = 10 * time.Second
+
+// busyNow tells whether a statement failed because another connection is at it.
+func busyNow(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && (e.Code()&0xff == lib.SQLITE_BUSY || e.Code()&0xff == lib.SQLITE_LOCKED)
+}
+
 func openSQLite(path string, readers int) (pools, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -86,7 +96,7 @@ func openSQLite(path string, readers int) (pools, error) {
 	}
 	dsn := func(more ...string) string {
 		q := url.Values{"_pragma": append([]string{
-			"busy_timeout(10000)",
+			fmt.Sprintf("busy_timeout(%d)", sqliteBusy.Milliseconds()),
 			"journal_mode(WAL)",
 			"synchronous(FULL)",
 			"case_sensitive_like(1)", // as in PostgreSQL
