@@ -190,6 +190,7 @@ type load struct {
 	t        *testing.T
 	from, to *member
 	topic    string
+	blobs    bool // each message has an attachment
 	next     atomic.Int64
 	mu       sync.Mutex
 	accepted []string
@@ -204,7 +205,15 @@ func newLoad(t *testing.T, from, to *member, topic string) *load {
 // accepted: the rest is under way when the test goes on.
 func (l *load) more(count int) {
 	l.t.Helper()
-	accepted := make(chan struct{}, count)
+	accepted := l.begin(count)
+	for range count / 2 {
+		<-accepted
+	}
+}
+
+// begin starts posting further messages, and tells of each when it is accepted.
+func (l *load) begin(count int) (accepted chan struct{}) {
+	accepted = make(chan struct{}, count)
 	jobs := make(chan struct{}, count)
 	for range count {
 		jobs <- struct{}{}
@@ -220,9 +229,7 @@ func (l *load) more(count int) {
 			}
 		})
 	}
-	for range count / 2 {
-		<-accepted
-	}
+	return accepted
 }
 
 func (l *load) post() error {
@@ -232,7 +239,7 @@ func (l *load) post() error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		id, err := l.from.send(ctx, l.to, l.topic, key)
+		id, err := l.send(ctx, key)
 		if client.IsDuplicate(err) { // accepted before, and the answer was lost
 			id, err = l.find(ctx, key)
 		}
@@ -248,6 +255,17 @@ func (l *load) post() error {
 		case <-tick.C:
 		}
 	}
+}
+
+func (l *load) send(ctx context.Context, key string) (string, error) {
+	if !l.blobs {
+		return l.from.send(ctx, l.to, l.topic, key)
+	}
+	data, err := l.from.api.UploadBlob(ctx, strings.NewReader(strings.Repeat(key, 5000)), client.BlobUpload{})
+	if err != nil {
+		return "", err
+	}
+	return l.from.sendData(ctx, l.to, l.topic, key, client.DataRef{ID: data.ID})
 }
 
 // find is the id of the message that has an idempotency key.

@@ -2,7 +2,10 @@ module github.com/parley-node/parley/e2e
 
 go 1.26.0
 
-require github.com/parley-node/parley v0.0.0
+require (
+	github.com/parley-node/parley v0.0.0
+	golang.org/x/sys v0.49.0
+)
 
 require (
 	github.com/DataDog/zstd v1.5.7 // indirect
@@ -197,7 +200,6 @@ require (
 	golang.org/x/mod v0.42.0 // indirect
 	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
-	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/telemetry v0.0.0-20261010193011-f71dc92da45e // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/time v0.16.0 // indirect

@@ -209,8 +209,12 @@ func (m *member) sendValue(ctx context.Context, to *member, topic, key string, v
 	if err != nil {
 		return "", err
 	}
+	return m.sendData(ctx, to, topic, key, v)
+}
+
+func (m *member) sendData(ctx context.Context, to *member, topic, key string, d client.DataRef) (string, error) {
 	sent, err := m.api.Private(ctx, client.NewMessage{
-		Header: client.Header{Topics: []string{topic}}, IdempotencyKey: key, Data: []client.DataRef{v},
+		Header: client.Header{Topics: []string{topic}}, IdempotencyKey: key, Data: []client.DataRef{d},
 		Group: &client.Group{Members: []client.Member{{Identity: to.config.Org.Name}}},
 	})
 	if err != nil {

@@ -53,7 +53,13 @@ type process struct {
 // that to the log.
 func start(t *testing.T, out func(line []byte), args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(binary, args...), log: new(lockedBuffer), done: make(chan struct{})}
+	return startProgram(t, out, binary, args...)
+}
+
+// startProgram is start for another program, which runs parley in its turn.
+func startProgram(t *testing.T, out func(line []byte), program string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(program, args...), log: new(lockedBuffer), done: make(chan struct{})}
 	p.cmd.Stderr = p.log
 	p.cmd.Stdout = p.log
 	if out != nil {

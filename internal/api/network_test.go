@@ -100,8 +100,11 @@ func TestIdentities(t *testing.T) {
 		a.do("PATCH", "identities/"+absent, `{"profile":{}}`).is(404, "FF10109")
 		other := into[[]identityJSON](a.get("network/organizations?name=insurer-a"))[0]
 		a.do("PATCH", "identities/"+other.ID, `{"profile":{}}`).is(400, "FF10366")
-		// Members would not agree on when its claim was confirmed: see faultOf.
-		a.post("messages/broadcast", `{"header":{"author":"ward"},"data":[{"value":1}]}`).is(400, "FF10206")
+		sent := into[struct{ Header struct{ Author, Key string } }](a.post("messages/broadcast?confirm", `{"header":{"author":"ward"},"data":[{"value":1}]}`).is(200, ""))
+		if sent.Header.Author != id.DID || sent.Header.Key != key {
+			t.Errorf("sent by %+v", sent)
+		}
+		a.post("messages/broadcast", `{"header":{"author":"bedside"},"data":[{"value":1}]}`).is(400, "FF10206")
 	})
 
 	t.Run("self", func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -43,6 +44,7 @@ type claimed struct {
 
 	org     wire.OrgID
 	message wire.UUID
+	number  uint64 // of the pin that claimed it
 }
 
 func newDefinitions() *definitions {
@@ -62,7 +64,7 @@ func (j *judge) fault(b *content, i int, signer string) string {
 		return fmt.Sprintf("a message of type %q does not belong to the network", h.Type)
 	case !network && h.Type != "private":
 		return fmt.Sprintf("a message of type %q does not belong to a group", h.Type)
-	case h.Author != "did:firefly:org/"+b.Header.AuthorName:
+	case h.Author != "did:firefly:org/"+b.Header.AuthorName && (h.Type == "definition" || !custom(h.Author)):
 		return "the author " + h.Author
 	case (len(h.Topics) == 1 && h.Topics[0] == reserved) != (h.Type == "definition"):
 		return "the topic " + reserved + " is for definitions, and only for them"
@@ -138,7 +140,7 @@ func (j *judge) apply(r *replay, p *pending, m *judged) (reject string, err erro
 		return "", err
 	}
 	if m.header.Type != "definition" {
-		return "", nil
+		return j.author(r, m.header, org, p.pin.Number), nil
 	}
 	if m.body == nil {
 		return "a definition has exactly one data item", nil
@@ -173,6 +175,30 @@ func (j *judge) authorName(p *pending) (string, error) {
 	return row.AuthorName, nil
 }
 
+// custom tells whether a DID is that of a custom identity.
+func custom(did string) bool {
+	name, ok := strings.CutPrefix(did, "did:firefly:")
+	return ok && nameRule.MatchString(name)
+}
+
+// author tests that a custom identity which a message names as its author was
+// claimed by the sender before, and that its key signed. A revoked key may be
+// replaced by any other of the organisation.
+func (j *judge) author(r *replay, h *wire.MessageHeader, org wire.OrgID, number uint64) string {
+	if !custom(h.Author) {
+		return ""
+	}
+	id := j.defs.identities[h.Author]
+	if id == nil || id.number >= number || id.org != org {
+		return "the author " + h.Author
+	}
+	signer, err := wire.ParseAddress(id.Key)
+	if err == nil && signer.String() != h.Key && r.members.owner(signer, number) == org {
+		return "the key"
+	}
+	return ""
+}
+
 var nameRule = regexp.MustCompile(`^[0-9A-Za-z]([0-9A-Za-z._-]{0,62}[0-9A-Za-z])?$`)
 
 func (j *judge) datatype(m *judged) string {
@@ -200,7 +226,7 @@ func (j *judge) datatype(m *judged) string {
 }
 
 func (j *judge) claim(r *replay, p *pending, m *judged, org wire.OrgID, orgName string) string {
-	c := &claimed{org: org, message: m.header.ID}
+	c := &claimed{org: org, message: m.header.ID, number: p.pin.Number}
 	if json.Unmarshal(m.body, c) != nil {
 		return "identity claim"
 	}
@@ -252,41 +278,41 @@ func (j *judge) claim(r *replay, p *pending, m *judged, org wire.OrgID, orgName 
 
 // finish compares the tables with what was defined.
 func (d *definitions) finish(c *checker) error {
-
+	datatypes, identities := maps.Clone(d.datatypes), maps.Clone(d.identities)
 	_, err := each(c.tx, func(rows *store.Rows, t *datatype) error {
 		return rows.Scan(&t.ID, &t.Name, &t.Version, &t.Validator, (*[]byte)(&t.Value), &t.message)
 	}, func(t *datatype) error {
 		where := "datatype " + t.Name + " version " + t.Version
-		want, ok := d.datatypes[t.Name+"/"+t.Version]
+		want, ok := datatypes[t.Name+"/"+t.Version]
 		if !ok {
 			c.differ(Datatype, where, "defined", "not defined by any confirmed message", rebuild)
 			return nil
 		}
 
 		equal(c, Datatype, where, fmt.Sprintf("%s by message %s: %s", t.ID, t.message, t.Value), fmt.Sprintf("%s by message %s: %s", want.ID, want.message, want.Value), rebuild)
-		delete(d.datatypes, t.Name+"/"+t.Version)
+		delete(datatypes, t.Name+"/"+t.Version)
 		return nil
 	}, `SELECT id, name, version, validator, value, message FROM datatypes WHERE namespace = $1`, c.Namespace)
 	if err != nil {
 		return err
 	}
-	for k := range d.datatypes {
+	for k := range datatypes {
 		c.differ(Datatype, "datatype "+strings.Replace(k, "/", " version ", 1), "nothing", "defined", rebuild)
 	}
 	_, err = each(c.tx, func(rows *store.Rows, i *claimed) error {
 		return rows.Scan(&i.ID, &i.DID, &i.Type, &i.Name, &i.Parent, &i.org, &i.message)
 	}, func(i *claimed) error {
 		where := "identity " + i.DID
-		want := d.identities[i.DID]
+		want := identities[i.DID]
 		if want == nil {
 			c.differ(Identity, where, "claimed", "not claimed by any confirmed message", rebuild)
 			return nil
 		}
 		equal(c, Identity, where, i.text(), want.text(), rebuild)
-		delete(d.identities, i.DID)
+		delete(identities, i.DID)
 		return nil
 	}, `SELECT id, did, type, name, parent, org, msg_claim FROM identities WHERE namespace = $1`, c.Namespace)
-	for did := range d.identities {
+	for did := range identities {
 		c.differ(Identity, "identity "+did, "nothing", "claimed", rebuild)
 	}
 	return err

@@ -77,13 +77,19 @@ func (c *checker) unpinnedMessages(r *replay, row *store.BatchRow, b *content) e
 		h := &b.Messages[i].Header
 		p.messages = append(p.messages, judged{header: h})
 		reason := j.fault(b, i, "")
-		state := confirmed
-		if reason != "" {
-			state = rejected
-		}
 		m, err := j.row(p, i)
 		if err != nil || m == nil {
 			return err
+		}
+		if reason == "" {
+			reason = j.author(r, h, row.Org, r.last+1)
+			if wrongKey := "the key"; reason == "" && strings.HasPrefix(m.reason, wrongKey) {
+				reason = wrongKey // it signed when the claim's key was still valid; no record says when
+			}
+		}
+		state := confirmed
+		if reason != "" {
+			state = rejected
 		}
 		where := "message " + h.ID.String()
 		equal(c, Verdict, where, m.state, state, rebuild)

@@ -39,6 +39,7 @@ type pending struct {
 	whole    string   // why the batch is rejected as a whole
 	holds    bool     // its payload is here
 	certain  bool     // enough receipts are here, or its certificate is on the ledger
+	decided  bool     // all its messages are
 }
 
 // judged is a message of an entry.
@@ -173,7 +174,7 @@ func (j *judge) settle(r *replay, audience wire.Hash) error {
 				if m.done {
 					continue
 				}
-				if !free(m.contexts) {
+				if !free(m.contexts) || m.reject == "" && custom(m.header.Author) && j.undefined(r, p.pin.Number) {
 					done = false
 					block(m.contexts)
 					continue
@@ -183,7 +184,7 @@ func (j *judge) settle(r *replay, audience wire.Hash) error {
 				}
 			}
 		}
-		if !done {
+		if p.decided = done; !done {
 			left = append(left, p)
 		} else if err := j.closed(r, p); err != nil {
 			return err
@@ -192,6 +193,25 @@ func (j *judge) settle(r *replay, audience wire.Hash) error {
 	clear(j.open[audience][len(left):])
 	j.open[audience] = left
 	return nil
+}
+
+// undefined tells whether definitions that were pinned before a record have no
+// verdict. They wait for none but earlier ones, so what is open now stays so.
+func (j *judge) undefined(r *replay, number uint64) bool {
+	network := r.audiences[j.c.Network]
+	if network == nil || network.keys == nil {
+		return true
+	}
+	definitions := network.keys.Context(reserved)
+	return slices.ContainsFunc(j.open[network.id], func(p *pending) bool {
+		switch {
+		case p.decided || p.pin.Number >= number:
+			return false
+		case p.messages == nil || p.whole != "":
+			return slices.Contains(p.contexts, definitions)
+		}
+		return slices.ContainsFunc(p.messages, func(m judged) bool { return !m.done && slices.Contains(m.contexts, definitions) })
+	})
 }
 
 // message is the verdict about one message: rejected for a reason, or confirmed

@@ -82,6 +82,12 @@ func DID(typ, name string) string {
 // OrgName is the name in an organisation's DID; false if it is no such DID.
 func OrgName(did string) (string, bool) { return strings.CutPrefix(did, "did:firefly:org/") }
 
+// IsCustomDID tells whether a DID is in the form of a custom identity's.
+func IsCustomDID(did string) bool {
+	name, ok := strings.CutPrefix(did, "did:firefly:")
+	return ok && nameRule.MatchString(name)
+}
+
 // ApplyClaim judges a claim by the organisation org (whose batch named it orgName)
 // and stores it if it is valid. A non-empty reject says why it is not. It asks
 // the ledger about the position of the claim's pin, never about now: members that
@@ -136,18 +142,18 @@ func (n *Network) ApplyClaim(tx *store.Tx, namespace string, org wire.OrgID, org
 	} else if have != nil {
 		return nil, fmt.Sprintf("the id %s is taken by %s", c.ID, have.DID), nil
 	}
+	var signer wire.Address
 	if c.Type == TypeCustom {
-		key, err := wire.ParseAddress(c.Key)
-		if err != nil {
+		if signer, err = wire.ParseAddress(c.Key); err != nil {
 			return nil, fmt.Sprintf("key: %v", err), nil
 		}
-		if owner, ok := n.OrgOf(key, pinned); !ok || owner != org {
-			return nil, fmt.Sprintf("key %s is no key of the author", key), nil
+		if owner, ok := n.OrgOf(signer, pinned); !ok || owner != org {
+			return nil, fmt.Sprintf("key %s is no key of the author", signer), nil
 		}
 	}
 	id := &store.Identity{
 		ID: c.ID, DID: c.DID, Type: c.Type, Parent: c.Parent, Namespace: namespace, Name: c.Name, Description: c.Description, Profile: c.Profile,
-		Messages: store.IdentityMessages{Claim: &message}, Created: at, Updated: at, Org: org,
+		Messages: store.IdentityMessages{Claim: &message}, Created: at, Updated: at, Org: org, Signer: signer, Claimed: pinned,
 	}
 	if err := tx.UpsertIdentity(id); err != nil {
 		return nil, "", err

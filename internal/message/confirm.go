@@ -147,9 +147,18 @@ func (c *confirmer) step() error {
 type touched map[*machine]bool
 
 // inOrder lists them in the order in which this node learned of them, so that
-// a history of the same steps is the same history.
+// a history of the same steps is the same history. The network is the first:
+// messages of groups may wait for its definitions.
 func (t touched) inOrder() []*machine {
-	return slices.SortedFunc(maps.Keys(t), func(a, b *machine) int { return cmp.Compare(a.seq, b.seq) })
+	return slices.SortedFunc(maps.Keys(t), func(a, b *machine) int {
+		switch network := a.c.s.Network.ID; network {
+		case a.ID():
+			return -1
+		case b.ID():
+			return 1
+		}
+		return cmp.Compare(a.seq, b.seq)
+	})
 }
 
 // load rebuilds all machines from their rows.

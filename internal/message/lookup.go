@@ -69,6 +69,15 @@ func (h history) PastFrom(author wire.OrgID, from uint64, limit int) []order.Ent
 	return all
 }
 
+// Defined: definitions belong to the network's reserved context.
+func (h history) Defined(before wire.Position) bool {
+	m := h.m.c.machines[h.m.c.s.Network.ID]
+	if m == nil || m.Stalled() && m.Through().Compare(before) < 0 {
+		return false // not all pins up to there are read
+	}
+	return m.Settled(m.reserved, before)
+}
+
 // note keeps the first error of a look-up; the step fails with it.
 func (c *confirmer) note(err error) {
 	if c.err == nil {

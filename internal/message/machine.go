@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/order"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
@@ -15,8 +16,9 @@ import (
 type machine struct {
 	*order.Audience
 	c        *confirmer
-	seq      int64      // audiences.seq
-	keys     *wire.Keys // of the current epoch
+	seq      int64          // audiences.seq
+	keys     *wire.Keys     // of the current epoch
+	reserved wire.ContextID // of definitions, once keys are known: epochs do not change it
 	batches  map[wire.Entry]*openBatch
 	fresh    map[wire.Hash]bool  // messages confirmed in the running step
 	voted    map[wire.Entry]bool // this run has voted to skip
@@ -128,7 +130,7 @@ func (m *machine) unlock(keys wire.Keys) error {
 	if err != nil {
 		return err
 	}
-	m.keys = &keys
+	m.keys, m.reserved = &keys, keys.Context(definitionTopic)
 	m.expect(change)
 	return m.catchUp()
 }
@@ -388,7 +390,7 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 		if err != nil {
 			return err
 		}
-		o := order.Message{Hash: hash, Contexts: contextsOf([]*store.Message{msg}, keys), Reject: msg.RejectReason}
+		o := order.Message{Hash: hash, Contexts: contextsOf([]*store.Message{msg}, keys), Reject: msg.RejectReason, AfterDefinitions: identity.IsCustomDID(msg.Header.Author)}
 		if o.Reject == "" && msg.Header.Key != signer {
 			o.Reject = fmt.Sprintf("the message names the key %s, but %s pinned it", msg.Header.Key, signer)
 		}

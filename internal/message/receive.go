@@ -328,11 +328,9 @@ func (s *Service) headerFault(b *wire.Batch, i int) string {
 			return fmt.Sprintf("the topic %q is not named as a topic must be", t)
 		}
 	}
-	// Whether a custom identity was claimed before this pin is known only once the
-	// reserved context is judged up to here; until messages wait for that, the
-	// organisation itself is the only author that every member judges alike.
-	if h.Author != identity.DID(identity.TypeOrg, b.Header.AuthorName) {
-		return fmt.Sprintf("the author %s is no identity of the organisation that sent it, or a custom one, which cannot be an author in this version", h.Author)
+	// Whether a custom identity is the sender's is judged at the message's turn.
+	if h.Author != identity.DID(identity.TypeOrg, b.Header.AuthorName) && (h.Type == TypeDefinition || !identity.IsCustomDID(h.Author)) {
+		return fmt.Sprintf("the author %s is no identity of the organisation that sent it", h.Author)
 	}
 	reserved := len(h.Topics) == 1 && h.Topics[0] == definitionTopic
 	if reserved != (h.Type == TypeDefinition) {

@@ -27,7 +27,7 @@ type Header struct {
 	CID    *wire.UUID `json:"cid,omitempty"`
 	Type   string     `json:"type,omitempty"`
 	TxType string     `json:"txtype,omitempty"`
-	Author string     `json:"author,omitempty"` // name or DID; default the organisation
+	Author string     `json:"author,omitempty"` // name or DID of the organisation, which is the default, or of an identity below it
 	Key    string     `json:"key,omitempty"`    // address of one of the organisation's keys
 	Group  store.Hex  `json:"group,omitempty"`  // of an existing group
 	Topics []string   `json:"topics,omitempty"`
@@ -104,7 +104,7 @@ func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) 
 	var to *target
 	var items []item
 	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
-		if m.Header.Author, m.Header.Key, err = s.author(in.Header, here); err != nil {
+		if m.Header.Author, m.Header.Key, err = s.author(tx, in.Header, here); err != nil {
 			return err
 		}
 		if to, err = s.target(tx, in); err != nil {
@@ -181,13 +181,27 @@ func (s *Service) draft(in Input) (*store.Message, error) {
 	return m, nil
 }
 
-// author resolves who the message is from and which key signs for them.
-func (s *Service) author(h Header, here []wire.Address) (did, key string, err error) {
+// author resolves who the message is from and which key signs for them: for a
+// custom identity the key of its claim, while that one is valid.
+func (s *Service) author(tx *store.Tx, h Header, here []wire.Address) (did, key string, err error) {
 	did = s.Self.DID()
-	if h.Author != "" && h.Author != s.Self.Name && h.Author != did {
-		return "", "", errs.New("FF10206", 400, "field %q holds %q: the author of a message is the organisation itself, %q; custom identities cannot be authors in this version", "header.author", h.Author, s.Self.Name)
-	}
 	address := s.keyNow(here)
+	if h.Author != "" && h.Author != s.Self.Name && h.Author != did {
+		id, err := identity.Author(tx, s.Namespace, s.Self.Org, h.Author)
+		if err != nil {
+			return "", "", err
+		}
+		if did = id.DID; h.Type == TypeDefinition && id.Type == identity.TypeCustom {
+			return "", "", errs.New("FF10206", 400, "field %q holds %q: definitions are the organisation's", "header.author", h.Author)
+		}
+		if signer, own := s.Network.SignerOf(id, identity.End); own {
+			if h.Key == "" {
+				h.Key = signer.String()
+			} else if key, err := wire.ParseAddress(h.Key); err == nil && key != signer {
+				return "", "", errs.New("FF10355", 400, "field %q holds %s, but %s signs for %s: leave the field out", "header.key", key, signer, did)
+			}
+		}
+	}
 	if h.Key != "" {
 		if address, err = wire.ParseAddress(h.Key); err != nil {
 			return "", "", errs.New("FF10354", 400, "field %q: %v", "header.key", err)

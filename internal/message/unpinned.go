@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
 )
@@ -204,6 +205,11 @@ func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []b
 			if had != nil && m.RejectReason == "" {
 				m.RejectReason = "the same message was received before"
 			}
+			if m.RejectReason == "" && identity.IsCustomDID(m.Header.Author) {
+				if m.RejectReason, err = s.refuteUnpinned(tx, m); err != nil {
+					return err
+				}
+			}
 		}
 		if err := storeReceived(tx, messages, data, blobs, row); err != nil {
 			return err
@@ -218,6 +224,18 @@ func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []b
 	}
 	s.EventsCommitted()
 	return wire.Marshal(*receipt)
+}
+
+// refuteUnpinned says why a message without a place on the ledger cannot be from
+// the custom identity that it names. It is put off until that identity's claim is
+// here.
+func (s *Service) refuteUnpinned(tx *store.Tx, m *store.Message) (string, error) {
+	if id, err := store.Optional(tx.IdentityByDID(s.Namespace, m.Header.Author)); err != nil {
+		return "", err
+	} else if id == nil {
+		return "", refuse(refusedIdentity, "the claim of %s is not confirmed here yet", m.Header.Author)
+	}
+	return s.Network.Refute(tx, s.Namespace, m.Header.Author, m.Org, m.Header.Key, identity.End)
 }
 
 // confirmUnpinned confirms or rejects the messages of an unpinned batch.

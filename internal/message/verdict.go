@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/order"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
@@ -178,12 +179,17 @@ func (w *writer) message(v order.Verdict, m *store.Message) error {
 	return nil
 }
 
-// apply hands a definition to its owner, who may reject it.
+// apply tests what depends on definitions, and hands a definition to its owner,
+// who may reject it.
 func (w *writer) apply(m *store.Message, at wire.Position) (reject string, d Defined, err error) {
+	tx, s := w.m.c.tx, w.m.c.s
+	if identity.IsCustomDID(m.Header.Author) {
+		reject, err = s.Network.Refute(tx, s.Namespace, m.Header.Author, m.Org, m.Header.Key, at)
+		return reject, d, err
+	}
 	if m.Header.Type != TypeDefinition {
 		return "", d, nil
 	}
-	tx, s := w.m.c.tx, w.m.c.s
 	owner := s.Definitions[m.Header.Tag]
 	if owner == nil {
 		return fmt.Sprintf("definitions of kind %q are unknown to this version", m.Header.Tag), d, nil

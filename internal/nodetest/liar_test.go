@@ -115,12 +115,16 @@ func TestLyingAuthors(t *testing.T) {
 		"contexts that the pin does not name": {lie{topics: []string{"t"}, pinned: []string{"other"}}, "which the pin does not name"},
 		"another's key":                       {lie{topics: []string{"t"}, change: func(b *wire.Batch) { b.Messages[0].Header.Key = wire.Address{9}.String() }}, "names the key"},
 		"another's name":                      {lie{topics: []string{"t"}, change: func(b *wire.Batch) { b.Messages[0].Header.Author = "did:firefly:org/insurer-a" }}, "is no identity of the organisation"},
+		"an identity that nobody claimed":     {lie{topics: []string{"t"}, change: func(b *wire.Batch) { b.Messages[0].Header.Author = "did:firefly:nobody" }}, "was not claimed before"},
+		"another's custom identity":           {lie{topics: []string{"t"}, change: func(b *wire.Batch) { b.Messages[0].Header.Author = "did:firefly:ward" }}, "is an identity of another organisation"},
 		"a private message to the network":    {lie{topics: []string{"t"}, change: func(b *wire.Batch) { b.Messages[0].Header.Type = "private" }}, "does not belong to the network"},
 		"a definition outside its topic":      {lie{topics: []string{"t"}, change: func(b *wire.Batch) { b.Messages[0].Header.Type = "definition" }}, "is for definitions"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				net := Network(t, 3)
+				net.Members[1].claim("ward", net.Members[1].Key)
+				net.Members[2].knows("ward")
 				net.Quiet()
 				c.lie.author, c.lie.holders = net.Members[0], net.Members[1:]
 				c.lie.author.Stop()

@@ -151,19 +151,13 @@ func TestKeyRotation(t *testing.T) {
 			net.agree("t", sent, net.Members[:3]...)
 		}
 		send()
-		key, err := a.keys.NewSigningKey()
-		must(t, err)
-		_, err = a.Messages.Call(t.Context(), ledger.AddKeyCall{Key: key})
-		must(t, err)
-		a.Until("the new key is valid", func(*store.Tx) (bool, error) {
-			return a.Network.Active(a.Org, identity.End) && len(a.Network.ValidKeys(a.Org, identity.End)) == 2, nil
-		})
+		key := a.addKey()
 		a.Stop()
 		must(t, a.keys.SetDefault(key))
 		a.Key, a.self.Key = key, key
 		a.Start()
 		send()
-		_, err = a.Messages.Call(t.Context(), ledger.RevokeKeyCall{Key: old})
+		_, err := a.Messages.Call(t.Context(), ledger.RevokeKeyCall{Key: old})
 		must(t, err)
 		a.Until("the old key is revoked", func(*store.Tx) (bool, error) { return len(a.Network.ValidKeys(a.Org, identity.End)) == 1, nil })
 		send()

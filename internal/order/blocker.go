@@ -17,6 +17,7 @@ const (
 	MissingCertificate Missing = "certificate"
 	MissingSecret      Missing = "secret" // of the current epoch, see Stalled
 	MissingFinality    Missing = "finality"
+	MissingDefinitions Missing = "definitions" // that were pinned before it, see Message
 )
 
 // Blocker is an entry that keeps a context from going on, and one thing that
@@ -115,6 +116,8 @@ func (a *Audience) lacks(e *entry, self wire.OrgID) (out []Blocker) {
 		add(MissingFinality, nil, "wait until this node has read the ledger up to its head")
 	case a.Stalled() && a.headAt-e.Time >= e.SkipAfter:
 		add(MissingSecret, a.current().Members, "pull the secret of the current epoch from one of its members")
+	case slices.ContainsFunc(a.undefined, func(r ready) bool { return r.e == e }):
+		add(MissingDefinitions, nil, "its author is an identity that a definition announced: see what the network's topic ff_definition waits for")
 	}
 	return out
 }

@@ -249,6 +249,13 @@ func (a *Audience) leave(it *item) {
 	a.atHead(q.items[q.head])
 }
 
+// Settled tells whether everything of a context that was pinned before a
+// position has its verdict. All pins of the audience before there are applied.
+func (a *Audience) Settled(c wire.ContextID, before wire.Position) bool {
+	q := a.contexts[c]
+	return q == nil || q.items[q.head].e.Position.Compare(before) >= 0
+}
+
 // unitReady: the unit is at the head of all its contexts.
 func (a *Audience) unitReady(e *entry, unit uint32) {
 	if e.certified() {
@@ -270,15 +277,14 @@ func (a *Audience) certify(e *entry) {
 
 // Next gives the next verdict: of all messages that can be judged the one with
 // the lowest (position, index). A message can be judged when it is at the head
-// of each of its contexts and its entry has payload and certificate.
+// of each of its contexts, its entry has payload and certificate, and the
+// definitions that it depends on are judged.
 func (a *Audience) Next() (Verdict, bool) {
-	for len(a.ready) > 0 {
-		r := a.ready[0]
-		if r.e.Position.Block > a.head {
-			return Verdict{}, false // and so are all behind it
-		}
-		heap.Pop(&a.ready)
+	for {
+		r, ok := a.take()
 		switch {
+		case !ok:
+			return Verdict{}, false
 		case r.unit == skip:
 			return a.judgeSkip(r.e), true
 		case r.e.Status != Open:
@@ -286,11 +292,33 @@ func (a *Audience) Next() (Verdict, bool) {
 		// against an entry once it was older than T.
 		case a.Stalled() && a.headAt-r.e.Time >= r.e.SkipAfter:
 			a.held = append(a.held, r)
+		case r.e.waitsForDefinitions(uint32(r.unit)) && !a.hist.Defined(r.e.Position):
+			a.undefined.push(r)
 		default:
 			return a.judge(r.e, uint32(r.unit)), true
 		}
 	}
-	return Verdict{}, false
+}
+
+// take gives the lowest of what is ready, up to the final head.
+func (a *Audience) take() (ready, bool) {
+	from := &a.ready
+	// If the lowest waits for definitions, so do the others.
+	if u := a.undefined; len(u) > 0 && (len(a.ready) == 0 || u[0].before(a.ready[0])) && a.hist.Defined(u[0].e.Position) {
+		from = &a.undefined
+	}
+	if len(*from) == 0 || (*from)[0].e.Position.Block > a.head {
+		return ready{}, false // and so are all behind it
+	}
+	return heap.Pop(from).(ready), true
+}
+
+// AwaitsDefinitions tells whether messages could be judged but for definitions
+// before them: call Next again after verdicts about some.
+func (a *Audience) AwaitsDefinitions() bool { return len(a.undefined) > 0 }
+
+func (e *entry) waitsForDefinitions(unit uint32) bool {
+	return e.reject == "" && e.Payload.Messages[unit].AfterDefinitions
 }
 
 func (a *Audience) judge(e *entry, unit uint32) Verdict {
@@ -365,6 +393,13 @@ type ready struct {
 	unit int64
 }
 
+func (r ready) before(o ready) bool {
+	if r.e.Number != o.e.Number {
+		return r.e.Number < o.e.Number
+	}
+	return r.unit < o.unit
+}
+
 const skip = -1 // before the messages of its entry
 
 // readyHeap is ordered by (position, index).
@@ -372,15 +407,10 @@ type readyHeap []ready
 
 func (h *readyHeap) push(r ready) { heap.Push(h, r) }
 
-func (h readyHeap) Len() int { return len(h) }
-func (h readyHeap) Less(i, j int) bool {
-	if h[i].e.Number != h[j].e.Number {
-		return h[i].e.Number < h[j].e.Number
-	}
-	return h[i].unit < h[j].unit
-}
-func (h readyHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *readyHeap) Push(x any)   { *h = append(*h, x.(ready)) }
+func (h readyHeap) Len() int           { return len(h) }
+func (h readyHeap) Less(i, j int) bool { return h[i].before(h[j]) }
+func (h readyHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *readyHeap) Push(x any)        { *h = append(*h, x.(ready)) }
 func (h *readyHeap) Pop() any {
 	old := *h
 	last := old[len(old)-1]

@@ -52,10 +52,11 @@ func specification(entries []known, final bool) map[string]string {
 				block(all)
 			}
 		default:
+			undefined := blocked[definitions]
 			for i, m := range e.messages {
 				name := fmt.Sprintf("%d/%d", e.number, i)
 				switch {
-				case !e.certificate || blocks(m.topics):
+				case !e.certificate || blocks(m.topics) || m.after && undefined:
 					block(m.topics)
 				case m.reject != "" || confirmed[m.hash]:
 					verdicts[name] = "rejected"
@@ -81,6 +82,7 @@ func (n *node) kinds() map[string]string {
 func layouts() [][][]spec {
 	m := func(topics ...string) spec { return spec{topics: topics} }
 	bad := func(topics ...string) spec { return spec{topics: topics, reject: "invalid"} }
+	after := func(topics ...string) spec { return spec{topics: topics, after: true} }
 	same := spec{topics: []string{"a"}, hash: wire.HashOf("test/same")}
 	return [][][]spec{
 		{{m("a")}, {m("a")}, {m("a")}},
@@ -92,6 +94,9 @@ func layouts() [][][]spec {
 		{{bad("a"), m("b")}, {m("b"), bad("a", "c")}, {m("c"), m("a")}},
 		{{same}, {m("b"), same}, {same, m("b")}},
 		{{m("b", "a"), m("c")}, {m("c", "b")}, {m("a"), m("b")}},
+		{{m(definitions)}, {after("a")}, {m("a"), after("b")}},
+		{{m("a")}, {m("a"), m(definitions)}, {after("b"), m("c")}},
+		{{after("a"), m(definitions)}, {m("b")}, {after("b"), bad("a")}},
 	}
 }
 

@@ -76,6 +76,10 @@ type History interface {
 	// PastFrom are the stored rows of an author's entries that are no longer
 	// open and whose number is at least from: the newest limit of them.
 	PastFrom(author wire.OrgID, from uint64, limit int) []Entry
+	// Defined tells whether every definition that was pinned before a position
+	// has its verdict. Definitions belong to the network's audience; once the
+	// answer is yes it stays yes.
+	Defined(before wire.Position) bool
 }
 
 // Pin is a pin as the ledger holds it.
@@ -160,10 +164,16 @@ type Payload struct {
 // Message is one message of a batch. Contexts are those of its topics,
 // distinct. Reject is why it is invalid, empty if it is not; both rejections
 // must be functions of the batch and of the ledger up to the pin.
+//
+// What a message may say can depend on definitions: its author is an identity
+// that one of them announced. Such a message is judged after all definitions
+// before its pin. Those wait for none but earlier ones, so nothing waits in a
+// circle.
 type Message struct {
-	Hash     wire.Hash
-	Contexts []wire.ContextID
-	Reject   string
+	Hash             wire.Hash
+	Contexts         []wire.ContextID
+	Reject           string
+	AfterDefinitions bool
 }
 
 // Incident is the proof of a lie: the organisation signed both a receipt for
@@ -209,14 +219,15 @@ type Audience struct {
 	head    uint64 // final block that was told last; 0 after New, Restore and a stall
 	headAt  int64
 
-	entries  map[wire.Entry]*entry // live ones
-	list     entryList             // the open ones in ledger order
-	contexts map[wire.ContextID]*queue
-	ready    readyHeap // messages that can be judged once Final covers them
-	held     []ready   // ready, but too old to be judged without the epoch's keys
-	due      dueHeap   // entries with enough votes, by SkipDue
-	voted    map[*entry]struct{}
-	early    map[receiptKey]wire.Receipt // name a block that we have not seen
+	entries   map[wire.Entry]*entry // live ones
+	list      entryList             // the open ones in ledger order
+	contexts  map[wire.ContextID]*queue
+	ready     readyHeap // messages that can be judged once Final covers them
+	held      []ready   // ready, but too old to be judged without the epoch's keys
+	undefined readyHeap // ready, but definitions before them are not judged yet
+	due       dueHeap   // entries with enough votes, by SkipDue
+	voted     map[*entry]struct{}
+	early     map[receiptKey]wire.Receipt // name a block that we have not seen
 
 	effects effects // of the step that runs
 }

@@ -130,6 +130,7 @@ func (h *history) drawBatch(t *rapid.T, who *member, active []*member) {
 		if rapid.IntRange(0, 9).Draw(t, "bad") == 0 {
 			m.reject = "invalid"
 		}
+		m.after = rapid.IntRange(0, 4).Draw(t, "after") == 0
 		messages = append(messages, m)
 	}
 	id := idOf(h.pin(who, nil, messages...))

@@ -67,7 +67,11 @@ type spec struct {
 	topics []string
 	reject string
 	hash   wire.Hash // random if zero
+	after  bool      // judged after the definitions before it
 }
+
+// definitions is the topic of definitions in the tests.
+const definitions = "d"
 
 const (
 	testGrace = time.Minute
@@ -305,7 +309,7 @@ func (w *world) pin(m *member, control *wire.Control, messages ...spec) Pin {
 			if h.IsZero() {
 				h = w.hash()
 			}
-			p.Messages = append(p.Messages, Message{Hash: h, Contexts: w.contexts(s.topics...), Reject: s.reject})
+			p.Messages = append(p.Messages, Message{Hash: h, Contexts: w.contexts(s.topics...), Reject: s.reject, AfterDefinitions: s.after})
 			topics = append(topics, s.topics...)
 		}
 		w.payloads[wire.Entry{Author: m.org, Root: root}] = p
@@ -581,6 +585,11 @@ func (n *node) PastFrom(author wire.OrgID, from uint64, limit int) (rows []Entry
 	}
 	slices.SortFunc(rows, func(x, y Entry) int { return int(x.Number) - int(y.Number) })
 	return rows[max(0, len(rows)-limit):]
+}
+
+// Defined is about the node's own audience, as if it were the network's.
+func (n *node) Defined(before wire.Position) bool {
+	return n.a.Settled(n.w.contexts(definitions)[0], before)
 }
 
 // sequence is what the node decided in one context, as text. Skips are left

@@ -52,11 +52,12 @@ func (tx *Tx) DatatypeByName(namespace, name, version string) (*Datatype, error)
 	return queryOne(tx, scanDatatypePtr, selectDatatypes+` WHERE namespace = $1 AND name = $2 AND version = $3`, namespace, name, version)
 }
 
-const selectIdentities = `SELECT id, did, parent, type, namespace, name, description, profile, msg_claim, msg_verification, msg_update, created, updated, org FROM identities`
+const selectIdentities = `SELECT id, did, parent, type, namespace, name, description, profile, msg_claim, msg_verification, msg_update, created, updated, org, signer, claimed_block, claimed_log FROM identities`
 
 func scanIdentity(r *Rows, i *Identity) error {
 	err := r.Scan(&i.ID, &i.DID, &i.Parent, &i.Type, &i.Namespace, &i.Name, &i.Description, (*[]byte)(&i.Profile),
-		&i.Messages.Claim, &i.Messages.Verification, &i.Messages.Update, &i.Created, &i.Updated, &i.Org)
+		&i.Messages.Claim, &i.Messages.Verification, &i.Messages.Update, &i.Created, &i.Updated, &i.Org,
+		&i.Signer, &i.Claimed.Block, &i.Claimed.Log)
 	if err != nil {
 		return fmt.Errorf("reading an identity row: %w", err)
 	}
@@ -72,14 +73,15 @@ func scanIdentityPtr(r *Rows, i **Identity) error {
 // Another identity of the namespace with the same DID is a UNIQUE violation.
 func (tx *Tx) UpsertIdentity(i *Identity) error {
 	err := tx.Send(`INSERT INTO identities (id, did, parent, type, namespace, name, description, profile,
-			msg_claim, msg_verification, msg_update, created, updated, org)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+			msg_claim, msg_verification, msg_update, created, updated, org, signer, claimed_block, claimed_log)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 		ON CONFLICT (id) DO UPDATE SET did = excluded.did, parent = excluded.parent, type = excluded.type,
 			namespace = excluded.namespace, name = excluded.name, description = excluded.description,
 			profile = excluded.profile, msg_claim = excluded.msg_claim, msg_verification = excluded.msg_verification,
-			msg_update = excluded.msg_update, created = excluded.created, updated = excluded.updated, org = excluded.org`,
+			msg_update = excluded.msg_update, created = excluded.created, updated = excluded.updated, org = excluded.org,
+			signer = excluded.signer, claimed_block = excluded.claimed_block, claimed_log = excluded.claimed_log`,
 		i.ID, i.DID, i.Parent, i.Type, i.Namespace, i.Name, i.Description, jsonOrNull(i.Profile),
-		i.Messages.Claim, i.Messages.Verification, i.Messages.Update, i.Created, i.Updated, i.Org)
+		i.Messages.Claim, i.Messages.Verification, i.Messages.Update, i.Created, i.Updated, i.Org, i.Signer, i.Claimed.Block, i.Claimed.Log)
 	if err != nil {
 		return fmt.Errorf("storing identity %s: %w", i.DID, err)
 	}

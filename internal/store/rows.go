@@ -184,7 +184,9 @@ type Identity struct {
 	Created     Time             `json:"created,omitempty"`
 	Updated     Time             `json:"updated,omitempty"`
 
-	Org wire.OrgID `json:"-"`
+	Org     wire.OrgID    `json:"-"`
+	Signer  wire.Address  `json:"-"` // key that signs for a custom identity, else zero
+	Claimed wire.Position `json:"-"` // of the pin that claimed it
 }
 
 // IdentityMessages are the messages that established an identity.

@@ -420,6 +420,9 @@ CREATE TABLE identities (
   created          BIGINT NOT NULL,
   updated          BIGINT NOT NULL,
   org              {{bytes}} NOT NULL, -- the organisation it belongs to
+  signer           {{bytes}} NOT NULL, -- address of the key that signs for a custom identity, else zero
+  claimed_block    BIGINT NOT NULL,          -- position of the pin that claimed it
+  claimed_log      BIGINT NOT NULL,
   UNIQUE (namespace, did)
 );
 
