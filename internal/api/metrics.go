@@ -29,6 +29,7 @@ type metrics struct {
 	writes      *prometheus.Desc
 	commits     *prometheus.Desc
 	incidents   *prometheus.Desc
+	erased      *prometheus.Desc
 	connections *prometheus.Desc
 }
 
@@ -58,6 +59,7 @@ func newMetrics(s *server) *metrics {
 		writes:      desc("database_writes_waiting", "Writes running or waiting for the database."),
 		commits:     desc("database_commits_total", "Transactions committed since start."),
 		incidents:   desc("incidents", "Incidents recorded."),
+		erased:      desc("erased_data_total", "Data items erased, by what erased them.", "source"),
 		connections: desc("websocket_connections", "Connected WebSocket clients."),
 	}
 	m.registry.MustRegister(m, m.requests, m.seconds, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -76,7 +78,7 @@ func (m *metrics) request(op *route, status int, took time.Duration) {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.commits, m.incidents, m.connections} {
+	for _, d := range []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.commits, m.incidents, m.erased, m.connections} {
 		to <- d
 	}
 }
@@ -112,6 +114,13 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		incidents, err := store.CountTx(tx, &store.Incidents.Collection, "", store.Query{})
 		if err != nil {
 			return err
+		}
+		erased, err := tx.ErasedCount()
+		if err != nil {
+			return err
+		}
+		for _, source := range []string{store.ErasedByOperator, store.ErasedByPolicy, store.ErasedByMember, store.ErasedBefore} {
+			to <- prometheus.MustNewConstMetric(m.erased, prometheus.CounterValue, float64(erased[source].Data), source)
 		}
 		for _, state := range []string{"ready", "sent", "pending"} {
 			gauge(m.messages, float64(open[state]), state)

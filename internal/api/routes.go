@@ -125,7 +125,7 @@ func (s *server) routes() []route {
 		{get, "network/transfers/{number}", "getNetworkTransfer", "Reads a transfer", getTransfer, spec{out: transfer{}}},
 		{get, "network/transfers/{number}/verify", "verifyNetworkTransfer", "Asks the chain whether it includes a transfer", verifyTransfer, spec{out: Inclusion{}}},
 		{get, "contexts/{audience}/{topic}/blockers", "getContextBlockers", "Lists what a topic of the network or a group waits for", getBlockers, spec{out: []message.Blocker{}}},
-	}, notYet()...)
+	}, append(retentionRoutes(), notYet()...)...)
 }
 
 // streamFilters are the filters of a stream, as those of a WebSocket.

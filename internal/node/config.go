@@ -31,20 +31,21 @@ type Config struct {
 	// Dir is the member's folder: that of the configuration file.
 	Dir string `yaml:"-"`
 
-	Org       OrgConfig      `yaml:"org"`
-	Node      NodeConfig     `yaml:"node"`
-	Namespace string         `yaml:"namespace"` // local name of the network; default
-	API       APIConfig      `yaml:"api"`
-	Admin     ListenConfig   `yaml:"admin"`   // status for operators; 127.0.0.1:5001
-	Metrics   ListenConfig   `yaml:"metrics"` // Prometheus; 127.0.0.1:6000
-	Exchange  ExchangeConfig `yaml:"exchange"`
-	Ledger    LedgerConfig   `yaml:"ledger"`
-	Keys      KeysConfig     `yaml:"keys"`
-	Blobs     BlobsConfig    `yaml:"blobs"`
-	Events    EventsConfig   `yaml:"events,omitempty"`   // what webhooks and message brokers may use
-	Database  string         `yaml:"database"`           // SQLite file, or postgres://user@host/database; parley.db
-	Founding  string         `yaml:"founding,omitempty"` // file with the network's first epoch and its secret, at the member that founded it
-	Log       LogConfig      `yaml:"log"`
+	Org       OrgConfig       `yaml:"org"`
+	Node      NodeConfig      `yaml:"node"`
+	Namespace string          `yaml:"namespace"` // local name of the network; default
+	API       APIConfig       `yaml:"api"`
+	Admin     ListenConfig    `yaml:"admin"`   // status for operators; 127.0.0.1:5001
+	Metrics   ListenConfig    `yaml:"metrics"` // Prometheus; 127.0.0.1:6000
+	Exchange  ExchangeConfig  `yaml:"exchange"`
+	Ledger    LedgerConfig    `yaml:"ledger"`
+	Keys      KeysConfig      `yaml:"keys"`
+	Blobs     BlobsConfig     `yaml:"blobs"`
+	Events    EventsConfig    `yaml:"events,omitempty"` // what webhooks and message brokers may use
+	Retention RetentionConfig `yaml:"retention,omitempty"`
+	Database  string          `yaml:"database"`           // SQLite file, or postgres://user@host/database; parley.db
+	Founding  string          `yaml:"founding,omitempty"` // file with the network's first epoch and its secret, at the member that founded it
+	Log       LogConfig       `yaml:"log"`
 }
 
 // OrgConfig names the organisation. Name and salt give its id on the ledger, so
@@ -250,6 +251,7 @@ func (c *Config) check(hasNetwork bool) error {
 	}
 	c.checkLedger(bad)
 	c.Events.check(bad)
+	c.Retention.check(bad)
 	if c.Keys.PassphraseFile != "" && c.Keys.PassphraseEnv != "" {
 		bad("keys", "passphraseFile and passphraseEnv are both set; keep one")
 	}

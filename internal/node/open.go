@@ -99,7 +99,7 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 		Namespace: c.Namespace, ChainID: c.Ledger.ChainID, Contract: c.Ledger.Contract,
 		DB: p.db, Keys: ks, Ledger: p.ledger, Exchange: p.exchange, Blobs: blobs,
 		Profile:  ledger.NodeProfile{CertHash: certHash, SealKey: ks.SealKey(), Endpoints: c.Exchange.Advertise},
-		Founding: founding, Outbound: outbound, Log: log,
+		Founding: founding, Retention: c.Retention.retention(), Outbound: outbound, Log: log,
 	})
 	if err != nil {
 		return p, err
