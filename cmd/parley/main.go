@@ -37,6 +37,7 @@ type cli struct {
 	Join    joinCmd    `cmd:"" help:"Make a network that of an organisation's folder."`
 	Members membersCmd `cmd:"" help:"List the members, propose changes, vote."`
 	Verify  verifyCmd  `cmd:"" help:"Verify a record of a network with the chain itself."`
+	Erase   eraseCmd   `cmd:"" help:"Erase data, here and at the members that received it."`
 	Check   checkCmd   `cmd:"" help:"Check a node's database by an independent replay."`
 	Bench   benchCmd   `cmd:"" help:"Measure latency and throughput of running nodes."`
 	Config  configCmd  `cmd:"" help:"Print or check a configuration."`

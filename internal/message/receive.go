@@ -524,7 +524,7 @@ func (s *Service) Open(ctx context.Context, from wire.OrgID, name string, offset
 			keys := epoch.Secret.Keys()
 			switch name {
 			case objectName(keys, root, partBatch), objectName(keys, root, partRemnant):
-				if (b.Erased != nil) == (name == objectName(keys, root, partRemnant)) {
+				if len(b.Envelope) > 0 && (b.Erased != nil) == (name == objectName(keys, root, partRemnant)) {
 					content = b.Envelope
 				}
 				return nil
@@ -566,7 +566,7 @@ func (s *Service) Open(ctx context.Context, from wire.OrgID, name string, offset
 			return nil, exchange.ErrNotFound
 		}
 		return r, err
-	case len(content) == 0 || offset < 0 || offset > int64(len(content)):
+	case content == nil || offset < 0 || offset > int64(len(content)):
 		return nil, exchange.ErrNotFound
 	}
 	return io.NopCloser(bytes.NewReader(content[offset:])), nil
