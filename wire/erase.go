@@ -16,9 +16,9 @@ import (
 // the same root.
 //
 // Whether a message conforms to its datatypes cannot be seen from a remnant.
-// Each receipt says it (Receipt.Faults), so a certificate whose receipts agree
-// with Faults stands for what is gone, and who never had the data gives the
-// same verdict as who had.
+// Each receipt says it (Receipt.Faults), so a certificate of receipts that agree
+// with Faults stands for what is gone: the remnant carries it, and who never had
+// the data gives the same verdict as who had.
 type Remnant struct {
 	_           struct{} `cbor:",toarray"`
 	Header      BatchHeader
@@ -27,6 +27,7 @@ type Remnant struct {
 	Definitions []Definition // that the items which are kept name
 	Faults      []uint32     // messages whose data did not conform to their datatypes, ascending
 	Sealed      Hash         // SealedHash of the batch as it was sealed first
+	Receipts    []Receipt    // a certificate that agrees with Faults; none of a batch that nobody judges any more
 }
 
 // Remains is a data item of a remnant: as it was, or erased.
@@ -125,6 +126,18 @@ func (r *Remnant) CheckedLeaves() ([]Hash, error) {
 	}
 	if r.Sealed.IsZero() {
 		return nil, fmt.Errorf("remnant: the hash of the sealed batch is missing")
+	}
+	said, err := FaultsHash(r.Faults)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.Receipts) > MaxMembers {
+		return nil, fmt.Errorf("remnant: it has %d receipts, at most %d are allowed", len(r.Receipts), MaxMembers)
+	}
+	for i := range r.Receipts {
+		if x := &r.Receipts[i]; x.Faults != said {
+			return nil, fmt.Errorf("remnant: the receipt of %s says otherwise about the contents", x.Org.Short())
+		}
 	}
 	for i, at := range r.Faults {
 		if int64(at) >= int64(len(r.Messages)) || i > 0 && r.Faults[i-1] >= at {

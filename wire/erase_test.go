@@ -67,6 +67,7 @@ func TestRemnantFaults(t *testing.T) {
 		"altered kept value":     func(r *Remnant) { r.Data[1].Item.Value = []byte(`"other"`) },
 		"fault of no message":    func(r *Remnant) { r.Faults = []uint32{3} },
 		"faults not ascending":   func(r *Remnant) { r.Faults = []uint32{1, 1} },
+		"another receipt":        func(r *Remnant) { r.Receipts = []Receipt{{Faults: h("faults")}} },
 		"no sealed batch":        func(r *Remnant) { r.Sealed = Hash{} },
 		"no messages":            func(r *Remnant) { r.Messages = nil },
 		"definition without use": func(r *Remnant) { r.Definitions = append(r.Definitions, Definition{}) },
@@ -160,7 +161,7 @@ func FuzzDecodeRemnant(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(r, got, cmp.AllowUnexported(append(blank, Remnant{}, Remains{}, ErasedItem{})...)); diff != "" {
+		if diff := cmp.Diff(r, got, cmp.AllowUnexported(append(blank, Remnant{}, Remains{}, ErasedItem{}, Receipt{})...)); diff != "" {
 			t.Fatal(diff)
 		}
 		_, _ = r.CheckedLeaves() // must not panic, whatever it holds

@@ -303,6 +303,10 @@ func computeVectors(t *testing.T) *vectors {
 
 	r0 := b.Remnant([]uint32{0, 2}, SealedHash(u.Envelope.Sealed))
 	r0.Erase(b.Messages[1].Header.Data)
+	said := r
+	said.Faults, err = FaultsHash(r0.Faults)
+	check(err)
+	r0.Receipts = []Receipt{said}
 	v.Remnant = remnantVector{CBOR: encode(r0), Faults: r0.Faults, Sealed: u.Envelope.Sealed}
 	v.Remnant.Leaves, err = r0.CheckedLeaves()
 	check(err)

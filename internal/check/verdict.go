@@ -97,12 +97,7 @@ func (j *judge) load(r *replay, p *pending) error {
 	}
 	p.holds = true
 	if b.remnant != nil { // it stands for the batch if enough receipts say the same of what is gone
-		said, err := wire.FaultsHash(b.remnant.Faults)
-		if err != nil {
-			return err
-		}
-		agree := slices.DeleteFunc(receipts, func(x wire.Receipt) bool { return x.Faults != said })
-		p.holds = len(r.count(p.entry, agree, horizon)) >= p.certifies()
+		p.holds = len(r.count(p.entry, b.remnant.Receipts, horizon)) >= p.certifies()
 	}
 	p.whole = p.bad
 	if p.whole == "" && row.Epoch != p.pin.Epoch {

@@ -354,7 +354,7 @@ func (c *confirmer) arrival(a store.Arrival, touched touched) error {
 	}
 	for _, m := range c.open[wire.Entry{Author: a.Org, Root: a.Root}] {
 		touched[m] = true
-		if a.What == store.ArrivedPayload || m.unproved[wire.Entry{Author: a.Org, Root: a.Root}] {
+		if a.What == store.ArrivedPayload {
 			if err := m.payload(a.Org, a.Root); err != nil {
 				return err
 			}
@@ -426,7 +426,7 @@ func (c *confirmer) lacking(before time.Time) (list []lack) {
 	for _, m := range c.machines {
 		for _, e := range m.Open() {
 			id := wire.Entry{Author: e.Author, Root: e.Root}
-			certificate := uint32(len(e.Receipts)) < e.C || m.unproved[id]
+			certificate := uint32(len(e.Receipts)) < e.C
 			if e.Time <= before.UnixNano() && (certificate || m.batches[id] == nil) {
 				list = append(list, lack{e, m.ID(), certificate})
 			}

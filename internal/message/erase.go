@@ -325,9 +325,10 @@ func (s *Service) undelivered(tx *store.Tx, b *store.BatchRow) error {
 	return errs.Conflict(codeUndelivered, "unpinned batch %s has yet to reach %s: unpinned messages reach a member in one chain, and can be erased when it has them", b.ID, strings.Join(names, ", "))
 }
 
-// proveLater refuses to erase what a member that has not got it yet could then
-// not judge: enough members must have said, in their receipts, whether the
-// messages conform to their datatypes. An honest author pins with such receipts.
+// proveLater puts the proof into a remnant by which a member that has not got the
+// batch yet will judge it: enough members must have said, in their receipts, the
+// same about whether the messages conform to their datatypes. An honest author
+// pins with such receipts. Without them nothing is erased.
 func (s *Service) proveLater(ctx context.Context, b *eraseBatch) error {
 	if b.entry == nil {
 		return nil // unpinned: nobody judges it later
@@ -339,30 +340,40 @@ func (s *Service) proveLater(ctx context.Context, b *eraseBatch) error {
 	if e.Status == order.Skipped {
 		return nil
 	}
-	ok, err := s.confirm.certifies(ctx, e, b)
+	if len(b.remnant.Receipts) > 0 || e.C == 0 {
+		return nil // something of it was erased before, or there is nobody to ask
+	}
+	want, err := wire.FaultsHash(b.remnant.Faults)
+	if err != nil {
+		return err
+	}
+	var agree []wire.Receipt
+	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) { agree, err = tx.Receipts(b.row.Org, b.row.Root); return err })
+	if err != nil {
+		return err
+	}
+	agree = slices.DeleteFunc(agree, func(r wire.Receipt) bool { return r.Faults != want })
+	ok, err := s.confirm.certifies(ctx, b.row.Audience, e, agree)
 	if err == nil && !ok {
 		return errs.Conflict(codeUnproved, "batch %s has too few receipts here that agree about its content: a member that has yet to get it could not judge it without its data; ask its author for its certificate", b.row.ID)
 	}
+	b.remnant.Receipts = agree
 	return err
 }
 
-// certifies tells whether the receipts held for a decided batch that agree with
-// its content are a certificate.
-func (c *confirmer) certifies(ctx context.Context, e order.Entry, b *eraseBatch) (ok bool, err error) {
+// certifies tells whether receipts are a certificate of an entry, open or
+// decided.
+func (c *confirmer) certifies(ctx context.Context, audience wire.Hash, e order.Entry, receipts []wire.Receipt) (ok bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err = c.s.DB.Read(ctx, func(tx *store.Tx) error {
 		c.tx, c.err = tx, nil
 		defer func() { c.tx = nil }()
-		m := c.machines[b.row.Audience]
+		m := c.machines[audience]
 		if m == nil {
-			return errs.New(codeUnproved, 409, "the order of audience %s is not loaded yet: try again", b.row.Audience.Short())
+			return errs.Conflict(codeUnproved, "the order of audience %s is not loaded yet: try again", audience.Short())
 		}
-		agree, err := agreeing(tx, b.row, b.remnant.Faults)
-		if err != nil {
-			return err
-		}
-		ok = m.Certifies(e, agree)
+		ok = m.Certifies(e, receipts)
 		return c.err
 	})
 	return ok, err

@@ -3,7 +3,6 @@ package message
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/parley-node/parley/internal/identity"
@@ -22,7 +21,6 @@ type machine struct {
 	batches  map[wire.Entry]*openBatch
 	fresh    map[wire.Hash]bool  // messages confirmed in the running step
 	voted    map[wire.Entry]bool // this run has voted to skip
-	unproved map[wire.Entry]bool // only a remnant is here, and too few receipts that agree with it
 	looked   time.Time           // when it looked for overdue entries last
 	beat     time.Time           // when it queued a heartbeat last
 	applied  uint64              // number of the last pin applied
@@ -86,7 +84,7 @@ func (c *confirmer) restore(a *store.Audience) error {
 		}
 		st.Entries = append(st.Entries, e)
 	}
-	m := &machine{c: c, seq: a.Seq, batches: map[wire.Entry]*openBatch{}, fresh: map[wire.Hash]bool{}, voted: map[wire.Entry]bool{}, unproved: map[wire.Entry]bool{}, waiting: len(st.Entries) > 0}
+	m := &machine{c: c, seq: a.Seq, batches: map[wire.Entry]*openBatch{}, fresh: map[wire.Hash]bool{}, voted: map[wire.Entry]bool{}, waiting: len(st.Entries) > 0}
 	if last != nil {
 		m.applied = last.Number
 	}
@@ -366,13 +364,6 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 	var p order.Payload
 	signer := ""
 	if e, ok := m.Entry(author, root); ok {
-		if row.Erased != nil {
-			proved, err := m.proved(e, row, epoch)
-			if m.unproved[id] = !proved; err != nil || !proved {
-				return err
-			}
-			delete(m.unproved, id)
-		}
 		pin, err := m.c.tx.PinByNumber(e.Number)
 		if err != nil {
 			return err
@@ -401,27 +392,6 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 	}
 	m.batches[id] = &openBatch{row: row, messages: messages}
 	return nil
-}
-
-// proved says whether what remains of a batch can stand for the batch: enough
-// members that had all of it say what the remnant says about what is gone.
-func (m *machine) proved(e order.Entry, row *store.BatchRow, epoch *store.Epoch) (bool, error) {
-	r, _, err := openRemnant(row, epoch)
-	if err != nil {
-		return false, err
-	}
-	agree, err := agreeing(m.c.tx, row, r.Faults)
-	return err == nil && m.Certifies(e, agree), err
-}
-
-// agreeing are the receipts of a batch that say the same of its contents.
-func agreeing(tx *store.Tx, row *store.BatchRow, faults []uint32) ([]wire.Receipt, error) {
-	want, err := wire.FaultsHash(faults)
-	if err != nil {
-		return nil, err
-	}
-	all, err := tx.Receipts(row.Org, row.Root)
-	return slices.DeleteFunc(all, func(r wire.Receipt) bool { return r.Faults != want }), err
 }
 
 // receipts gives an open entry the receipts that are here.

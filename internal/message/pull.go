@@ -173,7 +173,7 @@ func (s *Service) pullEntry(ctx context.Context, l lack) (nobody bool, err error
 	}
 	keys := epoch.Secret.Keys()
 	certificate := l.certificate
-	var remnant *remnantOf
+	var remnant *foundRemnant
 	holders := append([]wire.OrgID{e.Author}, s.others(epoch.Definition.Members)...)
 	for i, h := range holders {
 		if h == s.Self.Org || i > 0 && h == e.Author || !s.Network.Active(h, endPosition) || held && !certificate {
@@ -188,7 +188,7 @@ func (s *Service) pullEntry(ctx context.Context, l lack) (nobody bool, err error
 				s.Log.Debug("a member does not give a payload", "member", h.Short(), "root", e.Root.Short(), "err", err)
 			}
 			if errors.Is(err, exchange.ErrNotFound) && remnant == nil {
-				remnant = s.pullRemnant(ctx, h, l, keys)
+				remnant = s.pullRemnant(ctx, h, l, epoch)
 			}
 		}
 		if certificate {
@@ -201,28 +201,6 @@ func (s *Service) pullEntry(ctx context.Context, l lack) (nobody bool, err error
 		return err != nil, err
 	}
 	return !held, nil
-}
-
-// remnantOf is what remains of a batch, from a member that has erased some of it.
-type remnantOf struct {
-	env    wire.Envelope
-	holder wire.OrgID
-}
-
-// pullRemnant asks for what remains of a batch; nil if the member has no such
-// thing either.
-func (s *Service) pullRemnant(ctx context.Context, from wire.OrgID, l lack, keys wire.Keys) *remnantOf {
-	e := &l.entry
-	body, err := s.fetchAll(ctx, from, objectName(keys, e.Root, partRemnant))
-	if err != nil {
-		return nil
-	}
-	r := &remnantOf{holder: from}
-	if err := wire.Unmarshal(body, &r.env); err != nil || r.env.Author != e.Author || r.env.Root != e.Root || r.env.Audience != l.audience {
-		s.Log.Warn("a member gave another remnant than was asked for", "member", from.Short(), "root", e.Root.Short(), "err", err)
-		return nil
-	}
-	return r
 }
 
 // renewReceipt gives another receipt for an entry whose pin came so late that

@@ -2,6 +2,7 @@ package message
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -74,16 +75,57 @@ func checkedRemnant(env wire.Envelope, epoch *store.Epoch) (*wire.Remnant, []wir
 	return r, leaves, nil
 }
 
-// receiveRemnant stores what remains of a batch that this node never had whole.
-// It gives no receipt: it does not hold the payload. Whether a remnant may stand
-// for the batch is judged when its turn comes, see machine.proved.
-func (s *Service) receiveRemnant(ctx context.Context, from *remnantOf, epoch *store.Epoch) error {
-	env := from.env
-	r, leaves, err := checkedRemnant(env, epoch)
-	if err != nil || r.Header.Network != s.Network.ID {
-		s.incident(ctx, "bad_payload", fmt.Sprintf("%s gave a remnant of batch %s that is none: %v", from.holder.Short(), env.Root.Short(), err), env.Root.String())
+// foundRemnant is what remains of a batch, from a member that has erased some of
+// it.
+type foundRemnant struct {
+	env     wire.Envelope
+	remnant *wire.Remnant
+	leaves  []wire.Hash
+	holder  wire.OrgID
+}
+
+// pullRemnant asks a member for what remains of a batch; nil if it has no such
+// thing either, or one whose receipts do not prove what it says about what is
+// gone: another member may have one.
+func (s *Service) pullRemnant(ctx context.Context, from wire.OrgID, l lack, epoch *store.Epoch) *foundRemnant {
+	e := &l.entry
+	body, err := s.fetchAll(ctx, from, objectName(epoch.Secret.Keys(), e.Root, partRemnant))
+	if err != nil {
 		return nil
 	}
+	f := &foundRemnant{holder: from}
+	fault := wire.Unmarshal(body, &f.env)
+	if fault == nil && (f.env.Author != e.Author || f.env.Root != e.Root || f.env.Audience != l.audience || f.env.Epoch != epoch.Epoch) {
+		fault = errors.New("it is of another batch")
+	}
+	if fault == nil {
+		f.remnant, f.leaves, fault = checkedRemnant(f.env, epoch)
+	}
+	if fault == nil && f.remnant.Header.Network != s.Network.ID {
+		fault = errors.New("it was sealed for another network")
+	}
+	if fault == nil {
+		proved, err := s.confirm.certifies(ctx, l.audience, *e, f.remnant.Receipts)
+		if err != nil {
+			s.Log.Error("a remnant could not be judged; it is pulled again", "root", e.Root.Short(), "err", err)
+			return nil
+		}
+		if !proved {
+			fault = errors.New("its receipts do not prove what it says about the data that is gone")
+		}
+	}
+	if fault != nil {
+		s.incident(ctx, "bad_payload", fmt.Sprintf("%s gave a remnant of batch %s that is refused: %v", from.Short(), e.Root.Short(), fault), e.Root.String()+from.String())
+		return nil
+	}
+	return f
+}
+
+// receiveRemnant stores what remains of a batch that this node never had whole,
+// with the receipts that stand for the rest. It gives none itself: it does not
+// hold the payload.
+func (s *Service) receiveRemnant(ctx context.Context, from *foundRemnant, epoch *store.Epoch) error {
+	env, r, leaves := from.env, from.remnant, from.leaves
 	b := r.Batch()
 	s.blobUse.RLock()
 	defer s.blobUse.RUnlock()
@@ -112,6 +154,11 @@ func (s *Service) receiveRemnant(ctx context.Context, from *remnantOf, epoch *st
 		fresh, err := tx.InsertBatch(row)
 		if err != nil || !fresh {
 			return err
+		}
+		for i := range r.Receipts {
+			if _, err := putReceipt(tx, &r.Receipts[i]); err != nil {
+				return err
+			}
 		}
 		return s.storeRemnant(tx, gone, messages, data, blobs, row, from.holder)
 	})

@@ -354,8 +354,11 @@ func (s *Service) carryOut(ctx context.Context, q *store.ErasureRequest) error {
 		return fmt.Errorf("stored erasure request %s: %w", q.ID, err)
 	}
 	var data []int64
-	wait, refusal := "", ""
+	wait, refusal, who := "", "", ""
 	err := s.DB.Read(ctx, func(tx *store.Tx) (err error) {
+		if who, err = s.nameOf(tx, q.Org); err != nil {
+			return err
+		}
 		data, wait, refusal, err = s.requested(tx, &e)
 		return err
 	})
@@ -363,7 +366,7 @@ func (s *Service) carryOut(ctx context.Context, q *store.ErasureRequest) error {
 		return err
 	}
 	if wait == "" && refusal == "" && len(data) > 0 {
-		_, err = s.erase(ctx, eraseOrder{source: store.ErasedByMember, origin: q.Org.String(), author: q.Org.String(), reason: e.Reason, request: q}, data)
+		_, err = s.erase(ctx, eraseOrder{source: store.ErasedByMember, origin: q.Org.String(), author: who, reason: e.Reason, request: q}, data)
 		var coded *errs.Error
 		var hold *heldError
 		switch {

@@ -344,7 +344,28 @@ func putReceipt(tx *store.Tx, r *wire.Receipt) (fresh bool, err error) {
 	if known && hash != r.RecentBlock {
 		return false, refuse(refusedMalformed, "a receipt of %s names block %d with another hash than the ledger has", r.Org.Short(), r.RecentNumber)
 	}
-	return tx.PutReceipt(r, known)
+	if fresh, err := tx.AddReceipt(r, known); err != nil || fresh {
+		return fresh, err
+	}
+	// An organisation that says two things about one batch's contents is kept to
+	// the first, unless the second is what we found ourselves.
+	before, err := tx.Receipts(r.Author, r.Root)
+	if err != nil {
+		return false, err
+	}
+	at := slices.IndexFunc(before, func(b wire.Receipt) bool { return b.Org == r.Org && b.Faults != r.Faults })
+	if at < 0 {
+		return tx.PutReceipt(r, known)
+	}
+	own, err := tx.BatchByRoot(r.Author, r.Root)
+	if err != nil || own == nil || own.Receipt == nil {
+		return false, err
+	}
+	var ours wire.Receipt
+	if err := wire.Unmarshal(own.Receipt, &ours); err != nil || ours.Faults != r.Faults {
+		return false, err
+	}
+	return tx.ReplaceReceipt(r, known)
 }
 
 // certificate is the set of receipts held for an entry; nil if there is none.

@@ -503,3 +503,260 @@ func TestRetentionPolicy(t *testing.T) {
 		}
 	})
 }
+
+// A message that was rejected for its content is rejected, too, by who gets it
+// when the content is erased: the receipts say what it was. That its author lied
+// to make it so changes nothing.
+func TestErasedContentThatWasRejected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := retained(t, 4, message.RequestsAccept)
+		late := net.Members[3]
+		late.Stop()
+		l := lie{topics: []string{"t", "u"}, author: net.Members[0], holders: net.Members[1:3], change: func(b *wire.Batch) {
+			d := wire.Definition{Kind: "datatype", Body: []byte(`{"type":"array"}`)}
+			b.Definitions = append(b.Definitions, d)
+			b.Data[0].Datatype = &wire.DatatypeRef{Name: "list", Version: "1", Hash: d.Hash()}
+			b.Data[0].Value = []byte(secret)
+		}}
+		l.author.Stop()
+		root := l.tell(t)
+		l.author.Start()
+		var ids []wire.UUID
+		for _, m := range net.Members[:3] {
+			m.Until("the batch is decided", func(tx *store.Tx) (bool, error) {
+				messages, err := tx.MessagesOfBatch(root, l.author.Org)
+				ids = nil
+				for _, msg := range messages {
+					ids = append(ids, msg.Header.ID)
+				}
+				return len(messages) == 2 && messages[0].State == message.StateRejected && messages[1].State == message.StateConfirmed, err
+			})
+			_, err := m.Messages.EraseMessage(t.Context(), ids[0], message.EraseInput{Reason: "tidy"})
+			must(t, err)
+			m.gone(ids[0])
+		}
+		late.Start()
+		late.Until("the batch is decided there as well", func(tx *store.Tx) (bool, error) {
+			messages, err := tx.MessagesOfBatch(root, l.author.Org)
+			if len(messages) != 2 || messages[0].State == message.StatePending {
+				return false, err
+			}
+			if messages[0].State != message.StateRejected || messages[1].State != message.StateConfirmed {
+				t.Fatalf("the messages are %s and %s", messages[0].State, messages[1].State)
+			}
+			return true, err
+		})
+	})
+}
+
+// A blob goes with the data item that it belongs to, unless another one has the
+// same; unpinned messages are erased as well, once every member has them.
+func TestEraseBlobsAndUnpinned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := retained(t, 3, message.RequestsAccept)
+		a, b := net.Members[0], net.Members[1]
+		content := bytes.Repeat([]byte(trace+"."), 1<<16) // several chunks
+		first := a.Attach(content, []*Member{b}, "scans").Header.ID
+		second := a.Attach(content, []*Member{b}, "scans").Header.ID
+		net.agree("scans", []wire.UUID{first, second}, a, b)
+		a.erase(first)
+		for _, m := range []*Member{a, b} {
+			m.erased(first)
+			if got := m.Blob(second); !bytes.Equal(got, content) {
+				t.Errorf("%s: the other message's blob has %d bytes", m.Name, len(got))
+			}
+		}
+		a.erase(second)
+		for _, m := range []*Member{a, b} {
+			m.erased(second)
+			m.Until("the files are gone", func(tx *store.Tx) (bool, error) {
+				left, err := tx.BlobRemovals(10)
+				return len(left) == 0, err
+			})
+			m.gone(second)
+		}
+
+		net.Exchange.Cut(a.Name, b.Name)
+		chat := a.Unpinned(secret, []*Member{b}, "chat").Header.ID
+		a.Confirmed(chat)
+		_, err := a.Messages.EraseMessage(t.Context(), chat, message.EraseInput{Reason: "typo"})
+		if errs.Code(err) != "FF90024" || !strings.Contains(err.Error(), b.Name) {
+			t.Errorf("erased before the other member had it: %v", err)
+		}
+		net.Exchange.Heal(a.Name, b.Name)
+		b.Confirmed(chat)
+		a.Until("it is delivered", func(tx *store.Tx) (bool, error) {
+			n, err := tx.OutboxSize()
+			return n == 0, err
+		})
+		done := a.erase(chat)
+		a.answers(done.ID)
+		for _, m := range []*Member{a, b} {
+			m.gone(chat)
+		}
+		next := a.Unpinned(`"goes on"`, []*Member{b}, "chat").Header.ID
+		b.Confirmed(next)
+	})
+}
+
+// What cannot be erased is refused, each with its reason.
+func TestEraseRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := retained(t, 3, message.RequestsRefuse)
+		a, b := net.Members[0], net.Members[1]
+		_, def, err := a.Messages.DefineDatatype(t.Context(), message.DatatypeInput{Name: "claim", Version: "1", Value: []byte(`{"type":"object"}`)})
+		must(t, err)
+		sent := a.Broadcast(secret, "t").Header.ID
+		for _, m := range net.Members {
+			m.Confirmed(def.Header.ID)
+			m.Confirmed(sent)
+		}
+		a.Ledger.Pause()
+		pending := a.Broadcast(`1`, "t").Header.ID
+		for name, c := range map[string]struct {
+			of     *Member
+			id     wire.UUID
+			in     message.EraseInput
+			status int
+			code   string
+		}{
+			"a definition":       {a, def.Header.ID, message.EraseInput{Reason: "r"}, 409, "FF90022"},
+			"without a verdict":  {a, pending, message.EraseInput{Reason: "r"}, 409, "FF90021"},
+			"without a reason":   {a, sent, message.EraseInput{}, 400, "FF00143"},
+			"too long a reason":  {a, sent, message.EraseInput{Reason: strings.Repeat("r", 600)}, 400, "FF00143"},
+			"unknown":            {a, wire.UUID{9}, message.EraseInput{Reason: "r"}, 404, "FF10109"},
+			"others, for theirs": {b, sent, message.EraseInput{Reason: "r", Recipients: true}, 400, "FF90026"},
+		} {
+			_, err := c.of.Messages.EraseMessage(t.Context(), c.id, c.in)
+			if errs.Code(err) != c.code || errs.Status(err) != c.status {
+				t.Errorf("%s: %v, want %s with status %d", name, err, c.code, c.status)
+			}
+		}
+		a.Ledger.Resume()
+		a.Confirmed(pending)
+		if sum, err := a.Messages.EraseMessage(t.Context(), sent, message.EraseInput{Reason: "r", DryRun: true}); err != nil || sum.Data != 1 || a.Confirmed(sent).Erasure != nil {
+			t.Errorf("a dry run gives %+v, %v", sum, err)
+		}
+		for _, state := range a.answers(a.erase(sent).ID) {
+			if state != store.RequestRefused {
+				t.Errorf("a member that refuses all requests answers %s", state)
+			}
+		}
+		// Data that was never sent is simply deleted; what was sent is erased.
+		d, err := a.Messages.AddData(t.Context(), message.DataInput{Value: []byte(`1`)})
+		must(t, err)
+		must(t, a.Messages.DeleteData(t.Context(), d.ID))
+		if err := a.Messages.DeleteData(t.Context(), d.ID); errs.Status(err) != 404 {
+			t.Errorf("deleted twice: %v", err)
+		}
+		must(t, b.Messages.DeleteData(t.Context(), b.Confirmed(sent).Data[0].ID))
+		b.gone(sent)
+		if _, err := b.Messages.Broadcast(t.Context(), message.Input{Data: []message.DataInput{{ID: &b.Confirmed(sent).Data[0].ID}}}); errs.Status(err) != 400 {
+			t.Errorf("erased data was sent again: %v", err)
+		}
+	})
+}
+
+// What a member serves as a remnant is believed only with receipts that prove
+// what it says about the data that is gone. A lie is an incident, and the entry
+// waits for a member that tells the truth.
+func TestRemnantThatLies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := retained(t, 4, message.RequestsAccept)
+		a, liar, late := net.Members[0], net.Members[1], net.Members[3]
+		late.Stop()
+		id := a.Broadcast(secret, "t").Header.ID
+		net.agree("t", []wire.UUID{id}, net.Members[:3]...)
+		a.erase(id)
+		for _, m := range net.Members[:3] {
+			m.erased(id)
+		}
+		liar.Stop()
+		honest := liar.forgeRemnant(id, func(r *wire.Remnant) {
+			// Another author's data would be wrong, says the liar, and signs it.
+			r.Faults = []uint32{0}
+			said, err := wire.FaultsHash(r.Faults)
+			must(t, err)
+			own := r.Receipts[0]
+			own.Org, own.Faults = liar.Org, said
+			digest, err := own.Digest()
+			must(t, err)
+			own.Signature, err = liar.keys.Sign(t.Context(), liar.Key, digest, "test")
+			must(t, err)
+			r.Receipts = []wire.Receipt{own}
+		})
+		liar.Start()
+		for _, m := range []*Member{a, net.Members[2]} {
+			net.Exchange.Cut(m.Name, late.Name)
+		}
+		late.Start()
+		if text := late.incident("bad_payload"); !strings.Contains(text, "do not prove") {
+			t.Errorf("the incident says %q", text)
+		}
+		late.without("t")
+		for _, m := range []*Member{a, net.Members[2]} {
+			net.Exchange.Heal(m.Name, late.Name)
+		}
+		net.agree("t", []wire.UUID{id}, net.Members...)
+		liar.Stop()
+		honest()
+		liar.Start()
+	})
+}
+
+// forgeRemnant alters the remnant that a stopped member has of a message's batch;
+// what it returns puts the true one back.
+func (m *Member) forgeRemnant(id wire.UUID, change func(*wire.Remnant)) (undo func()) {
+	t := m.net.t
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Options{Path: m.Path})
+	must(t, err)
+	var before *store.BatchRow
+	must(t, db.Write(t.Context(), func(tx *store.Tx) error {
+		msg, err := tx.MessageByID("default", id)
+		if err != nil {
+			return err
+		}
+		if before, err = tx.BatchByRoot(msg.Org, *msg.Root); err != nil {
+			return err
+		}
+		epoch, err := tx.CurrentEpoch(msg.Audience)
+		if err != nil {
+			return err
+		}
+		keys := epoch.Secret.Keys()
+		var env wire.Envelope
+		if err := wire.Unmarshal(before.Envelope, &env); err != nil {
+			return err
+		}
+		plain, err := keys.OpenPayload(env.Author, env.Root, env.Sealed)
+		if err != nil {
+			return err
+		}
+		r, err := wire.DecodeRemnant(plain)
+		if err != nil {
+			return err
+		}
+		change(r)
+		if plain, err = r.Encode(); err != nil {
+			return err
+		}
+		if env.Sealed, err = keys.SealPayload(env.Author, env.Root, plain); err != nil {
+			return err
+		}
+		forged, err := wire.Marshal(env)
+		if err != nil {
+			return err
+		}
+		return tx.EraseBatch(before.Org, before.Root, forged, *before.Erased)
+	}))
+	must(t, db.Close())
+	return func() {
+		db, err := store.Open(t.Context(), store.Options{Path: m.Path})
+		must(t, err)
+		must(t, db.Write(t.Context(), func(tx *store.Tx) error {
+			return tx.EraseBatch(before.Org, before.Root, before.Envelope, *before.Erased)
+		}))
+		must(t, db.Close())
+	}
+}

@@ -179,6 +179,26 @@ func (tx *Tx) PutReceipt(r *wire.Receipt, known bool) (bool, error) {
 	return n == 1, err
 }
 
+// AddReceipt stores a receipt; false if one of that organisation is here.
+func (tx *Tx) AddReceipt(r *wire.Receipt, known bool) (bool, error) {
+	b, err := wire.Marshal(*r)
+	if err != nil {
+		return false, err
+	}
+	n, err := tx.Exec(`INSERT INTO receipts (root, author, org, receipt, recent, known) VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT (root, author, org) DO NOTHING`,
+		r.Root, r.Author, r.Org, b, int64(r.RecentNumber), known)
+	return n == 1, err
+}
+
+// ReplaceReceipt stores a receipt in the place of whatever is here of that
+// organisation.
+func (tx *Tx) ReplaceReceipt(r *wire.Receipt, known bool) (bool, error) {
+	if err := tx.Send(`DELETE FROM receipts WHERE root = $1 AND author = $2 AND org = $3`, r.Root, r.Author, r.Org); err != nil {
+		return false, err
+	}
+	return tx.PutReceipt(r, known)
+}
+
 // Receipts lists what is held for a batch or epoch definition.
 func (tx *Tx) Receipts(author wire.OrgID, root wire.Hash) ([]wire.Receipt, error) {
 	return collect(tx, func(rows *Rows, r *wire.Receipt) error {
