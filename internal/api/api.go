@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/parley-node/parley/internal/blob"
+	"github.com/parley-node/parley/internal/contract"
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/message"
@@ -19,6 +20,7 @@ import (
 
 // Deps is what the API stands on. All fields without another remark are needed.
 type Deps struct {
+	Host        *Host  // of several namespaces; nil if this one is served alone
 	Namespace   string // local name of the namespace that is served
 	NetworkName string // its name on the network; Namespace if empty
 	Description string
@@ -34,6 +36,7 @@ type Deps struct {
 	Streams       *event.Streams  // nil for ones that end with their connections alone
 	Deliveries    *event.Outbound // nil if this node makes none: then nothing can be replayed
 	Blobs         blob.Store
+	Contracts     *contract.Service // nil in a namespace without a chain for contracts: then these operations are refused
 
 	// Verify reads a record of the network contract from the chain again and
 	// checks it against the stored one. Nil if this node cannot: then asking is
@@ -44,9 +47,16 @@ type Deps struct {
 	// ledger needs no connection.
 	Connection func() Connection
 
+	// Disk tells what the node keeps on disk; nil if nobody measures that.
+	Disk func() *Disk
+
 	// ClaimOrg and ClaimNode announce this member's organisation and node to the
 	// network, which the node does by itself when they are missing.
 	ClaimOrg, ClaimNode func(ctx context.Context) (*store.Message, error)
+
+	// Reset makes the process read its configuration again: it answers what is
+	// wrong with it, or nil and then restarts what changed. Nil if there is none.
+	Reset func(ctx context.Context) error
 
 	Security Security
 	Limits   Limits
@@ -107,10 +117,17 @@ type API struct {
 	Admin http.Handler
 	// Metrics serves /metrics in the Prometheus format, and /livez.
 	Metrics http.Handler
+
+	server *server
 }
 
 // New makes the handlers. They share their counters.
 func New(d Deps) *API {
+	s := newServer(d)
+	return &API{Public: s.public(), Admin: s.admin(), Metrics: s.metricsHandler(s.metrics.registry), server: s}
+}
+
+func newServer(d Deps) *server {
 	d.Limits.complete()
 	d.NetworkName = cmp.Or(d.NetworkName, d.Namespace)
 	if d.Logger == nil {
@@ -122,17 +139,13 @@ func New(d Deps) *API {
 	if d.NewID == nil {
 		d.NewID = newID
 	}
-	if d.Streams == nil {
+	if d.Streams == nil && d.Subscriptions != nil {
 		d.Streams = event.NewStreams(d.Subscriptions, event.StreamConfig{Logger: d.Logger})
 	}
 	s := &server{Deps: d}
-	s.gate = gate{db: d.DB, limits: d.Limits, now: d.Now}
+	s.gate = gate{db: d.DB, queued: d.Messages.HandedIn, limits: d.Limits, now: d.Now}
 	s.metrics = newMetrics(s)
-	return &API{
-		Public:  s.public(),
-		Admin:   s.admin(),
-		Metrics: s.metricsHandler(),
-	}
+	return s
 }
 
 func (s *server) public() http.Handler {
@@ -151,6 +164,9 @@ func (s *server) public() http.Handler {
 
 func (s *server) admin() http.Handler {
 	router := newRouter(s, s.adminRoutes())
+	if s.Namespace == "" {
+		router.add(spiBase, s.spiRoutes())
+	}
 	router.mux.HandleFunc("GET /livez", livez)
 	return s.guard(router)
 }

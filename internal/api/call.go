@@ -82,8 +82,8 @@ func (c *call) run() {
 }
 
 func (c *call) handle() (any, error) {
-	if ns := c.r.PathValue("ns"); ns != "" && !c.op.spec.global && c.localName(ns) != c.Namespace {
-		return nil, noNamespace(ns)
+	if err := c.served(); err != nil {
+		return nil, err
 	}
 	if err := c.contentType(); err != nil {
 		return nil, err
@@ -96,10 +96,32 @@ func (c *call) handle() (any, error) {
 	return c.op.handle(c)
 }
 
-// localName is the namespace that a path names. One client writes "undefined"
-// where its user left the namespace out.
+// served refuses what is for a namespace that is not this server's, or for one
+// that does not run.
+func (c *call) served() error {
+	if c.op.spec.global {
+		return nil
+	}
+	ns := c.r.PathValue("ns")
+	if c.Namespace == "" { // the host's own server: it serves none
+		_, err := c.Host.running(ns)
+		if err == nil {
+			err = errs.New("FF10441", http.StatusPreconditionFailed, "The namespace has started just now; try again")
+		}
+		return err
+	}
+	if ns != "" && c.localName(ns) != c.Namespace {
+		return noNamespace(ns)
+	}
+	return c.offered()
+}
+
+// unnamed is what one client writes where its user left the namespace out.
+const unnamed = "undefined"
+
+// localName is the namespace that a path names.
 func (s *server) localName(ns string) string {
-	if ns == "undefined" {
+	if ns == unnamed {
 		return s.Namespace
 	}
 	return ns

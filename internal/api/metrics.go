@@ -21,16 +21,16 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 
-	messages    *prometheus.Desc
-	outbox      *prometheus.Desc
-	records     *prometheus.Desc
-	unapplied   *prometheus.Desc
-	lastEvent   *prometheus.Desc
-	writes      *prometheus.Desc
-	commits     *prometheus.Desc
-	incidents   *prometheus.Desc
-	erased      *prometheus.Desc
-	connections *prometheus.Desc
+	messages  *prometheus.Desc
+	outbox    *prometheus.Desc
+	records   *prometheus.Desc
+	unapplied *prometheus.Desc
+	lastEvent *prometheus.Desc
+	writes    *prometheus.Desc
+	handedIn  *prometheus.Desc
+	commits   *prometheus.Desc
+	incidents *prometheus.Desc
+	erased    *prometheus.Desc
 }
 
 // scrapeTimeout bounds how long one look at the database may take.
@@ -51,18 +51,26 @@ func newMetrics(s *server) *metrics {
 			Name: "parley_http_request_seconds", Help: "Time to answer an API request.",
 			Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
 		}, []string{"method"}),
-		messages:    desc("messages_open", "Messages without a verdict.", "state"),
-		outbox:      desc("outbox_waiting", "Parcels that wait for peers."),
-		records:     desc("ledger_records", "Number of the last ledger record read."),
-		unapplied:   desc("ledger_records_waiting", "Ledger records read and not applied yet."),
-		lastEvent:   desc("events_last_sequence", "Sequence of the newest event."),
-		writes:      desc("database_writes_waiting", "Writes running or waiting for the database."),
-		commits:     desc("database_commits_total", "Transactions committed since start."),
-		incidents:   desc("incidents", "Incidents recorded."),
-		erased:      desc("erased_data_total", "Data items erased, by what erased them.", "source"),
-		connections: desc("websocket_connections", "Connected WebSocket clients."),
+		messages:  desc("messages_open", "Messages without a verdict.", "state"),
+		outbox:    desc("outbox_waiting", "Parcels that wait for peers."),
+		records:   desc("ledger_records", "Number of the last ledger record read."),
+		unapplied: desc("ledger_records_waiting", "Ledger records read and not applied yet."),
+		lastEvent: desc("events_last_sequence", "Sequence of the newest event."),
+		writes:    desc("database_writes_waiting", "Writes running or waiting for the database."),
+		handedIn:  desc("messages_handed_in", "Messages on their way into the database."),
+		commits:   desc("database_commits_total", "Transactions committed since start."),
+		incidents: desc("incidents", "Incidents recorded."),
+		erased:    desc("erased_data_total", "Data items erased, by what erased them.", "source"),
 	}
-	m.registry.MustRegister(m, m.requests, m.seconds, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.requests, m.seconds)
+	if s.Namespace != "" {
+		m.registry.MustRegister(m)
+	}
+	if s.Namespace == "" || s.Host == nil { // once in a process
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_websocket_connections", Help: "Connected WebSocket clients."},
+			func() float64 { return float64(len(s.WebSockets.Connections())) }))
+		m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	}
 	return m
 }
 
@@ -78,7 +86,7 @@ func (m *metrics) request(op *route, status int, took time.Duration) {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.commits, m.incidents, m.erased, m.connections} {
+	for _, d := range []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.handedIn, m.commits, m.incidents, m.erased} {
 		to <- d
 	}
 }
@@ -89,8 +97,8 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	gauge(m.writes, float64(m.s.DB.WritesWaiting()))
+	gauge(m.handedIn, float64(m.s.Messages.HandedIn()))
 	to <- prometheus.MustNewConstMetric(m.commits, prometheus.CounterValue, float64(m.s.DB.Commits()))
-	gauge(m.connections, float64(len(m.s.WebSockets.Connections())))
 
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
@@ -138,9 +146,9 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-func (s *server) metricsHandler() http.Handler {
+func (s *server) metricsHandler(from prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(from, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", livez)
 	return s.guard(mux)
 }

@@ -173,7 +173,7 @@ func (n *Network) ApplyClaim(tx *store.Tx, namespace string, org wire.OrgID, org
 }
 
 // ApplyUpdate judges an update by org and stores it if it is valid.
-func ApplyUpdate(tx *store.Tx, namespace string, org wire.OrgID, u Update, message wire.UUID, at store.Time) (stored *store.Identity, reject string, err error) {
+func ApplyUpdate(tx *store.Tx, namespace string, org wire.OrgID, u Update, message *wire.UUID, at store.Time) (stored *store.Identity, reject string, err error) {
 	id, err := store.Optional(tx.IdentityByID(namespace, u.ID))
 	if err != nil {
 		return nil, "", err
@@ -181,7 +181,7 @@ func ApplyUpdate(tx *store.Tx, namespace string, org wire.OrgID, u Update, messa
 	if id == nil || id.Org != org {
 		return nil, fmt.Sprintf("identity %s is none of the author", u.ID), nil
 	}
-	id.Description, id.Profile, id.Updated, id.Messages.Update = u.Description, u.Profile, at, &message
+	id.Description, id.Profile, id.Updated, id.Messages.Update = u.Description, u.Profile, at, message
 	return id, "", tx.UpsertIdentity(id)
 }
 
@@ -200,8 +200,10 @@ func (n *Network) SyncVerifiers(tx *store.Tx, namespace string, org wire.OrgID, 
 	return nil
 }
 
+// putVerifier stores a verifier of an identity. A key of the organisation may
+// sign for a custom identity of it as well: then both have it.
 func putVerifier(tx *store.Tx, namespace string, identity wire.UUID, typ, value string, at store.Time) error {
-	sum := sha256.Sum256([]byte(namespace + "\x00" + typ + "\x00" + value))
+	sum := sha256.Sum256([]byte(namespace + "\x00" + typ + "\x00" + value + "\x00" + identity.String()))
 	return tx.UpsertVerifier(&store.Verifier{Hash: store.Hex(hex.EncodeToString(sum[:])), Identity: &identity, Type: typ, Value: value, Namespace: namespace, Created: at})
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -259,7 +260,7 @@ func (s *Service) mayErase(tx *store.Tx, o eraseOrder, messages []*store.Message
 		switch {
 		case m.Header.Type == TypeDefinition:
 			return errs.Conflict(codeDefinition, "message %s is a definition, which all members need to read what names it: it cannot be erased", m.Header.ID)
-		case m.State != StateConfirmed && m.State != StateRejected:
+		case m.State != StateConfirmed && m.State != StateRejected && m.State != StateCancelled:
 			return errs.Conflict(codeUndecided, "message %s is %s: its data can be erased once it is confirmed or rejected", m.Header.ID, m.State)
 		case o.request != nil && m.Org != o.request.Org:
 			return errs.Conflict(codeShared, "message %s of another author carries the same data", m.Header.ID)
@@ -299,7 +300,7 @@ func (s *Service) batchesToErase(tx *store.Tx, messages []*store.Message) (batch
 		} else if b.entry, err = tx.PastEntry(b.row.Audience, b.row.Org, b.row.Root); err != nil {
 			return nil, err
 		}
-		if b.row.State != store.BatchDone {
+		if b.row.State != store.BatchDone && b.row.State != store.BatchCancelled {
 			return nil, errs.Conflict(codeUndecided, "message %s is in a batch of which other messages have no verdict yet: its data can be erased when they have", m.Header.ID)
 		}
 		batches = append(batches, b)
@@ -331,7 +332,7 @@ func (s *Service) undelivered(tx *store.Tx, b *store.BatchRow) error {
 // pins with such receipts. Without them nothing is erased.
 func (s *Service) proveLater(ctx context.Context, b *eraseBatch) error {
 	if b.entry == nil {
-		return nil // unpinned: nobody judges it later
+		return nil // unpinned or cancelled: nobody judges it later
 	}
 	var e order.Entry
 	if err := json.Unmarshal(b.entry, &e); err != nil {
@@ -465,13 +466,32 @@ func (s *Service) eraseReferences(tx *store.Tx, p *erasePlan, m *store.Message, 
 	return tx.EraseReferences(m, done.ID)
 }
 
-// releaseBlobs forgets the blobs of data items that nothing refers to any more.
+// releaseBlobs ends the publications of data items and forgets the blobs of either
+// that nothing refers to any more.
 func (s *Service) releaseBlobs(tx *store.Tx, items []*store.Data) error {
+	release := map[store.Hex]bool{}
 	for _, d := range items {
-		if d.Blob == nil || d.Blob.Hash == "" {
-			continue
+		references := []string{d.Public}
+		if d.Blob != nil && d.Blob.Hash != "" {
+			release[d.Blob.Hash] = true
+			references = append(references, d.Blob.Public)
 		}
-		if err := tx.ReleaseBlob(d.Blob.Hash, s.now()); err != nil {
+		for _, reference := range references {
+			if reference == "" {
+				continue
+			}
+			hash, err := wire.ParseContentID(reference)
+			if err != nil {
+				return err
+			}
+			if err := tx.Withdraw(s.Namespace, store.Hex(hash.String()), reference); err != nil {
+				return err
+			}
+			release[store.Hex(hash.String())] = true
+		}
+	}
+	for _, hash := range slices.Sorted(maps.Keys(release)) {
+		if err := tx.ReleaseBlob(hash, s.now()); err != nil {
 			return err
 		}
 	}

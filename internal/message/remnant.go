@@ -137,7 +137,7 @@ func (s *Service) receiveRemnant(ctx context.Context, from *foundRemnant, epoch 
 	if err != nil {
 		return err
 	}
-	row, err := s.batchRow(env, b, stored)
+	row, err := s.batchRow(env, b, leaves, stored)
 	if err != nil {
 		return err
 	}

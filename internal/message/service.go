@@ -15,6 +15,7 @@ import (
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/keys"
 	"github.com/parley-node/parley/internal/ledger"
+	"github.com/parley-node/parley/internal/nonce"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
 )
@@ -27,7 +28,8 @@ type Config struct {
 
 	DB       *store.DB
 	Keys     keys.Keys
-	Ledger   ledger.Ledger
+	Ledger   ledger.Ledger    // nil if there is no network: then Exchange is nil too
+	Nonces   *nonce.Authority // of the ledger's accounts
 	Exchange exchange.Exchange
 	Blobs    blob.Store
 	Network  *identity.Network
@@ -93,6 +95,11 @@ type Service struct {
 	held    holds
 	keeping keeping
 	blobUse sync.RWMutex // shared while a blob is stored and its row is not yet; see removeBlobs
+	intake  intake
+	recent  *recent
+	room    room
+	groups  sync.Map // store.Hex -> wire.Hash: groups that messages named; none ever goes away
+	flushes flushes
 
 	// Signals wake the worker of that name. A worker also wakes on a timer, so
 	// a lost signal costs time, never a message.
@@ -127,6 +134,8 @@ func New(c Config, onPeer func(*Peer)) *Service {
 	s.schemas.compiled = map[wire.Hash]*schema{}
 	s.speed.seen = map[wire.OrgID]*speed{}
 	s.confirm = &confirmer{s: s}
+	s.recent = newRecent()
+	s.intake.db, s.intake.recent = c.DB, s.recent
 	s.held.ends = map[wire.Address]time.Time{}
 	s.pulls.tries = map[wire.Entry]*pullTry{}
 	for _, w := range []*Signal{&s.Wake.Batch, &s.Wake.Submit, &s.Wake.Confirm, &s.Wake.Pull, &s.Wake.Epoch, &s.Wake.Retention} {

@@ -39,6 +39,7 @@ type Config struct {
 	Metrics   ListenConfig    `yaml:"metrics"` // Prometheus; 127.0.0.1:6000
 	Exchange  ExchangeConfig  `yaml:"exchange"`
 	Ledger    LedgerConfig    `yaml:"ledger"`
+	Contracts ContractsConfig `yaml:"contracts,omitempty"`
 	Keys      KeysConfig      `yaml:"keys"`
 	Blobs     BlobsConfig     `yaml:"blobs"`
 	Events    EventsConfig    `yaml:"events,omitempty"` // what webhooks and message brokers may use
@@ -251,6 +252,7 @@ func (c *Config) check(hasNetwork bool) error {
 	}
 	c.checkLedger(bad)
 	c.Events.check(bad)
+	c.Contracts.check(bad)
 	c.Retention.check(bad)
 	if c.Keys.PassphraseFile != "" && c.Keys.PassphraseEnv != "" {
 		bad("keys", "passphraseFile and passphraseEnv are both set; keep one")

@@ -1,5 +1,6 @@
--- One dialect for SQLite and PostgreSQL. Two tokens differ and are replaced at
--- load: {{serial}} (an ascending key assigned in commit order) and {{bytes}}.
+-- One dialect for SQLite and PostgreSQL. Three tokens differ and are replaced at
+-- load: {{serial}} (an ascending key assigned in commit order), {{bytes}}, and
+-- {{clustered}} (rows kept in the primary key itself, where that can be had).
 -- Times are nanoseconds since 1970 UTC. Hashes and ids that the API shows are
 -- lower-case text; those only the protocol uses are bytes.
 
@@ -74,9 +75,11 @@ CREATE TABLE audiences (
   name      TEXT NOT NULL,
   lookup    TEXT NOT NULL,          -- name and sorted members, to find an equal group
   created   BIGINT NOT NULL,
-  begun     BIGINT                  -- number of the pin that created it; null until then
+  begun     BIGINT,                 -- number of the pin that created it; null until then
+  tended    BIGINT NOT NULL DEFAULT 0 -- up to this record about members nothing is left to do for its membership; 0 after a change
 );
 CREATE INDEX audiences_lookup ON audiences (lookup);
+CREATE INDEX audiences_tended ON audiences (tended);
 
 -- Epoch definitions that this node holds a secret for, or has seen activated.
 CREATE TABLE epochs (
@@ -250,16 +253,14 @@ CREATE TABLE messages (
 -- Indexes that end with namespace also count a namespace's rows without reading
 -- the rows themselves.
 CREATE INDEX messages_id ON messages (id, namespace);
-CREATE INDEX messages_hash ON messages (hash, audience);
 CREATE INDEX messages_cid ON messages (cid) WHERE cid IS NOT NULL;
-CREATE INDEX messages_root ON messages (root, org, idx);
 CREATE INDEX messages_ready ON messages (seq) WHERE state = 'ready';
 -- No index of a long table begins with namespace: there are few, and a planner
 -- without statistics would rather sort all rows of one than walk in order.
 CREATE INDEX messages_order ON messages ((COALESCE(confirmed, 9223372036854775807)), created);
 CREATE INDEX messages_created ON messages (created);
 CREATE INDEX messages_definitions ON messages (org, tag) WHERE type = 'definition';
-CREATE INDEX messages_batch ON messages (batch);
+CREATE INDEX messages_batch ON messages (batch, idx) WHERE batch IS NOT NULL;
 CREATE INDEX messages_group ON messages (group_hash, (COALESCE(confirmed, 9223372036854775807)), created) WHERE group_hash IS NOT NULL;
 CREATE UNIQUE INDEX messages_idempotency ON messages (namespace, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
@@ -298,7 +299,7 @@ CREATE TABLE message_data (
   idx     BIGINT NOT NULL,
   data    BIGINT NOT NULL,          -- data.seq
   PRIMARY KEY (message, idx)
-);
+){{clustered}};
 CREATE INDEX message_data_data ON message_data (data);
 
 CREATE TABLE blobs (
@@ -389,6 +390,17 @@ CREATE TABLE retention_policies (
   author     TEXT NOT NULL,
   created    BIGINT NOT NULL
 );
+
+-- Contents that every member of the network may fetch from this node by their
+-- hash: what was published here, and copies of what others published. The bytes
+-- are blobs.
+CREATE TABLE published (
+  namespace TEXT NOT NULL,
+  hash      TEXT NOT NULL,
+  created   BIGINT NOT NULL,
+  PRIMARY KEY (namespace, hash)
+);
+CREATE INDEX published_hash ON published (hash);
 
 CREATE TABLE datatypes (
   seq       {{serial}},
@@ -556,3 +568,111 @@ CREATE TABLE incidents (
   ref  TEXT NOT NULL,
   UNIQUE (kind, ref)
 );
+
+-- Contract gateway ------------------------------------------------------------
+
+-- Transactions that this node brings to a chain for applications. A row that is
+-- signed has its nonce and the newest attempt's bytes before anything is sent.
+CREATE TABLE chain_txs (
+  seq       {{serial}},
+  op        TEXT NOT NULL UNIQUE,  -- operations.id; of a filler its own
+  tx        TEXT,                  -- transactions.id; null of a filler
+  namespace TEXT NOT NULL,
+  kind      TEXT NOT NULL,         -- type of the operation, or filler
+  chain     BIGINT NOT NULL,
+  account   {{bytes}} NOT NULL,
+  nonce     BIGINT,                -- null while queued, unless the application chose it
+  target    {{bytes}} NOT NULL,    -- contract; empty to create one
+  value     TEXT NOT NULL,         -- wei, decimal
+  data      {{bytes}} NOT NULL,
+  gas       BIGINT NOT NULL,
+  fees      TEXT NOT NULL,         -- JSON: what the application offers; {} for the policy
+  state     TEXT NOT NULL,         -- queued, signed, succeeded, failed, cancelled
+  cancel    BOOLEAN NOT NULL DEFAULT FALSE, -- the application wants it off the chain
+  reason    TEXT NOT NULL DEFAULT '',       -- why it waits, or failed
+  created   BIGINT NOT NULL,
+  updated   BIGINT NOT NULL
+);
+CREATE INDEX chain_txs_work ON chain_txs (chain, account, seq) WHERE state IN ('queued', 'signed');
+CREATE UNIQUE INDEX chain_txs_nonce ON chain_txs (chain, account, nonce) WHERE state = 'signed';
+
+-- Every signed form of a transaction, oldest first. Any of them may be mined.
+CREATE TABLE chain_attempts (
+  seq      {{serial}},
+  chain_tx BIGINT NOT NULL,        -- chain_txs.seq
+  hash     {{bytes}} NOT NULL UNIQUE,
+  nonce    BIGINT NOT NULL,
+  raw      {{bytes}} NOT NULL,
+  cancels  BOOLEAN NOT NULL,       -- it only uses up the nonce
+  fees     TEXT NOT NULL,          -- JSON: gasPrice, or maxFeePerGas and maxPriorityFeePerGas
+  created  BIGINT NOT NULL,
+  error    TEXT NOT NULL DEFAULT ''-- what the chain had against it last
+);
+CREATE INDEX chain_attempts_tx ON chain_attempts (chain_tx, seq);
+
+-- Accounts for which nothing new is signed until they are resumed.
+CREATE TABLE suspended_signers (
+  chain   BIGINT NOT NULL,
+  account {{bytes}} NOT NULL,
+  reason  TEXT NOT NULL,
+  since   BIGINT NOT NULL,
+  PRIMARY KEY (chain, account)
+);
+
+-- Interfaces of contracts (FFI). Methods, events and errors are JSON arrays.
+CREATE TABLE interfaces (
+  seq          {{serial}},
+  id           TEXT NOT NULL UNIQUE,
+  message      TEXT,
+  namespace    TEXT NOT NULL,
+  name         TEXT NOT NULL,
+  network_name TEXT,
+  version      TEXT NOT NULL,
+  description  TEXT NOT NULL,
+  published    BOOLEAN NOT NULL,
+  methods      TEXT NOT NULL,
+  events       TEXT NOT NULL,
+  errors       TEXT NOT NULL,
+  UNIQUE (namespace, name, version)
+);
+CREATE UNIQUE INDEX interfaces_network ON interfaces (namespace, network_name, version) WHERE network_name IS NOT NULL;
+
+-- An interface at a place.
+CREATE TABLE contract_apis (
+  seq          {{serial}},
+  id           TEXT NOT NULL UNIQUE,
+  message      TEXT,
+  namespace    TEXT NOT NULL,
+  name         TEXT NOT NULL,
+  network_name TEXT,
+  interface    TEXT NOT NULL,      -- interfaces.id
+  location     TEXT,               -- JSON; null: each call says where
+  published    BOOLEAN NOT NULL,
+  UNIQUE (namespace, name)
+);
+CREATE UNIQUE INDEX contract_apis_network ON contract_apis (namespace, network_name) WHERE network_name IS NOT NULL;
+
+-- Who wants events of contracts, and how far each has come.
+CREATE TABLE listeners (
+  seq        {{serial}},
+  id         TEXT NOT NULL UNIQUE,
+  namespace  TEXT NOT NULL,
+  name       TEXT NOT NULL,
+  backend    TEXT NOT NULL,
+  interface  TEXT,
+  location   TEXT,                 -- JSON, of the first filter
+  event      TEXT NOT NULL,        -- JSON, of the first filter
+  signature  TEXT NOT NULL,
+  topic      TEXT NOT NULL,
+  options    TEXT NOT NULL,        -- JSON
+  filters    TEXT NOT NULL,        -- JSON
+  created    BIGINT NOT NULL,
+  chain      BIGINT NOT NULL,
+  start      BIGINT NOT NULL,      -- first block it wants
+  next_block BIGINT NOT NULL,      -- everything below is stored
+  block_hash {{bytes}} NOT NULL,   -- of the block below next_block; empty before the first
+  last_log   TEXT NOT NULL DEFAULT '', -- protocol id of the last event that was stored
+  UNIQUE (namespace, name)
+);
+CREATE INDEX listeners_topic ON listeners (namespace, topic);
+CREATE INDEX blockchain_events_listener ON blockchain_events (listener, seq) WHERE listener IS NOT NULL;
