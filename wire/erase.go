@@ -109,6 +109,9 @@ func DecodeRemnant(p []byte) (*Remnant, error) {
 			d.tidy()
 		}
 	}
+	for i := range r.Messages {
+		r.Messages[i].tidy()
+	}
 	return r, nil
 }
 

@@ -72,7 +72,6 @@ func (cmd nodeRunCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start the node of %s: %w", c.Dir, err)
 	}
-	a := p.Addresses()
-	log.Info("the node runs", "version", version(), "pid", os.Getpid(), "api", "http://"+a["api"], "admin", "http://"+a["admin"], "metrics", "http://"+a["metrics"], "exchange", a["exchange"])
+	log.Info("the node runs", "version", version(), "pid", os.Getpid(), "api", p.URL("api"), "admin", p.URL("admin"), "metrics", p.URL("metrics"), "exchange", p.Addresses()["exchange"])
 	return p.Run(ctx)
 }

@@ -9,12 +9,14 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/blob"
 	"github.com/parley-node/parley/internal/contract"
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -58,11 +60,17 @@ type Deps struct {
 	// wrong with it, or nil and then restarts what changed. Nil if there is none.
 	Reset func(ctx context.Context) error
 
-	Security Security
-	Limits   Limits
-	Logger   *slog.Logger // nil means none
-	Now      func() time.Time
-	NewID    func() wire.UUID
+	Access        *access.Control // who may call; nil lets everybody do everything
+	OpenMetrics   bool            // the metrics need no caller: they are served on loopback
+	QuietRequests bool            // leave no line in the log for each request
+
+	Trace     *trace.Recorder // told of each request; may be nil
+	PublicURL string          // at which applications reach the API, for documents; what a request says if empty
+	Security  Security
+	Limits    Limits
+	Logger    *slog.Logger // nil means none
+	Now       func() time.Time
+	NewID     func() wire.UUID
 }
 
 // Security says which callers are served. The zero value serves programs and
@@ -139,6 +147,9 @@ func newServer(d Deps) *server {
 	if d.NewID == nil {
 		d.NewID = newID
 	}
+	if d.Access == nil {
+		d.Access = access.Everybody()
+	}
 	if d.Streams == nil && d.Subscriptions != nil {
 		d.Streams = event.NewStreams(d.Subscriptions, event.StreamConfig{Logger: d.Logger})
 	}
@@ -150,16 +161,13 @@ func newServer(d Deps) *server {
 
 func (s *server) public() http.Handler {
 	router := newRouter(s, s.routes())
-	router.mux.HandleFunc("GET /ws", s.WebSockets.ServeHTTP)
-	router.mux.HandleFunc("GET /api/v1/namespaces/{ns}/ws", func(w http.ResponseWriter, r *http.Request) {
+	router.mux.HandleFunc("GET /ws", s.guarded("/ws", access.Auditor, s.lasting(s.WebSockets.ServeHTTP)))
+	router.mux.HandleFunc("GET /api/v1/namespaces/{ns}/ws", s.guarded("/ws", access.Auditor, s.lasting(func(w http.ResponseWriter, r *http.Request) {
 		s.WebSockets.ServeNamespace(w, r, s.localName(r.PathValue("ns")))
-	})
+	})))
 	router.mux.HandleFunc("GET /livez", livez)
-	document := openAPI(s, router.routes)
-	for _, path := range []string{"/api/openapi.json", "/api/swagger.json", "/api/v1/namespaces/{ns}/api/openapi.json", "/api/v1/namespaces/{ns}/api/swagger.json"} {
-		router.mux.Handle("GET "+path, document)
-	}
-	return s.guard(router)
+	s.ownDocuments(router.mux, router.routes)
+	return s.guard(s.admit(router))
 }
 
 func (s *server) admin() http.Handler {
@@ -168,7 +176,7 @@ func (s *server) admin() http.Handler {
 		router.add(spiBase, s.spiRoutes())
 	}
 	router.mux.HandleFunc("GET /livez", livez)
-	return s.guard(router)
+	return s.guard(s.admit(router))
 }
 
 // livez says that the process runs and answers.

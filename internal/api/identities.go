@@ -25,7 +25,7 @@ type verifierRef struct {
 // identityWithVerifiers is what ?fetchverifiers makes of an identity.
 type identityWithVerifiers struct {
 	store.Identity
-	Verifiers []verifierRef `json:"verifiers"`
+	Verifiers []verifierRef `json:"verifiers" openapi:"optional"`
 }
 
 // verified adds their verifiers to identities, with one query for all.

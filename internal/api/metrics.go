@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/parley-node/parley/internal/access"
+	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/store"
 )
 
@@ -19,6 +21,7 @@ type metrics struct {
 	s        *server
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
+	refusals *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 
 	messages  *prometheus.Desc
@@ -47,6 +50,7 @@ func newMetrics(s *server) *metrics {
 		s:        s,
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_http_requests_total", Help: "API requests answered."}, []string{"operation", "status"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_http_refusals_total", Help: "Requests refused for who made them, or for too much work."}, []string{"reason"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "parley_http_request_seconds", Help: "Time to answer an API request.",
 			Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
@@ -62,7 +66,7 @@ func newMetrics(s *server) *metrics {
 		incidents: desc("incidents", "Incidents recorded."),
 		erased:    desc("erased_data_total", "Data items erased, by what erased them.", "source"),
 	}
-	m.registry.MustRegister(m.requests, m.seconds)
+	m.registry.MustRegister(m.requests, m.refusals, m.seconds)
 	if s.Namespace != "" {
 		m.registry.MustRegister(m)
 	}
@@ -82,6 +86,23 @@ func (m *metrics) request(op *route, status int, took time.Duration) {
 	}
 	m.requests.WithLabelValues(name, strconv.Itoa(status)).Inc()
 	m.seconds.WithLabelValues(op.method).Observe(took.Seconds())
+}
+
+// refused counts a request that was refused for who made it, or for too much
+// work.
+func (m *metrics) refused(err error) {
+	reason := "overload"
+	switch errs.Status(err) {
+	case http.StatusUnauthorized:
+		reason = "unauthenticated"
+	case http.StatusForbidden:
+		reason = "forbidden"
+	case http.StatusTooManyRequests:
+		reason = "limit"
+	case http.StatusInternalServerError, http.StatusRequestTimeout:
+		reason = "fault"
+	}
+	m.refusals.WithLabelValues(reason).Inc()
 }
 
 // Describe implements prometheus.Collector.
@@ -148,7 +169,12 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 
 func (s *server) metricsHandler(from prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(from, promhttp.HandlerOpts{}))
+	numbers := promhttp.HandlerFor(from, promhttp.HandlerOpts{})
 	mux.HandleFunc("GET /livez", livez)
-	return s.guard(mux)
+	if s.OpenMetrics {
+		mux.Handle("GET /metrics", numbers)
+		return s.guard(mux)
+	}
+	mux.HandleFunc("GET /metrics", s.guarded("/metrics", access.Auditor, numbers.ServeHTTP))
+	return s.guard(s.admit(mux))
 }

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
+	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/store"
@@ -28,9 +30,13 @@ func (s *server) namespace() namespace {
 	return namespace{Name: s.Namespace, NetworkName: s.NetworkName, Description: s.Description, Created: s.Created}
 }
 
+// getNamespaces lists those in which the caller has a role.
 func getNamespaces(c *call) (any, error) {
 	if c.Host != nil {
-		return c.Host.list(c.flag("includeinitializing")), nil
+		return slices.DeleteFunc(c.Host.list(c.flag("includeinitializing")), func(n namespace) bool { return c.caller.Role(n.Name) == access.None }), nil
+	}
+	if c.caller.Role(c.Namespace) == access.None {
+		return []namespace{}, nil
 	}
 	return []namespace{c.namespace()}, nil
 }

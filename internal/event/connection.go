@@ -124,9 +124,14 @@ func (c *connection) start(in *startFrame) error {
 	if !known {
 		return errs.New("FF10436", http.StatusNotFound, "There is no namespace %q", in.Namespace)
 	}
+	transport := Transport(c.deliver)
 	if authorize := c.server.cfg.Authorize; authorize != nil {
-		if err := authorize(c.request, in.Namespace); err != nil {
+		payloads, err := authorize(c.request, in.Namespace, !in.Ephemeral)
+		if err != nil {
 			return public(err)
+		}
+		if !payloads {
+			transport = withhold(transport)
 		}
 	}
 	if _, err := in.Options.plan(TransportWebSockets); err != nil {
@@ -151,7 +156,7 @@ func (c *connection) start(in *startFrame) error {
 		return nil // a second consumer on this connection would only stand by for the first
 	}
 	st := &stream{
-		consumer: NewConsumer(c.deliver, c.autoAck, &c.clock),
+		consumer: NewConsumer(transport, c.autoAck, &c.clock),
 		status: ConnectedSubscriber{
 			StartTime: store.At(time.Now()),
 			Ephemeral: in.Ephemeral,

@@ -28,8 +28,9 @@ type WebSocketConfig struct {
 	AllowedOrigins []string
 
 	// Authorize says whether the caller of an upgrade request may read a
-	// namespace's events. It is asked for each subscription. Nil allows all.
-	Authorize func(r *http.Request, namespace string) error
+	// namespace's events, from a durable subscription or as they come, and whether
+	// with payloads. It is asked for each subscription. Nil allows all.
+	Authorize func(r *http.Request, namespace string, durable bool) (payloads bool, err error)
 
 	Logger *slog.Logger // nil means none
 
@@ -37,6 +38,10 @@ type WebSocketConfig struct {
 	SilenceLimit time.Duration // a client that shows nothing for so long has gone; 0 means 2 min
 	DrainTime    time.Duration // how long Close waits for acknowledgements; 0 means 1 s
 }
+
+// Subprotocol is what a client may ask for. Browsers must, if they give a key as
+// a second subprotocol: they accept a connection only with one that they named.
+const Subprotocol = "parley"
 
 // maxClientFrame bounds what a client may send at once; the longest frames hold
 // filter expressions.
@@ -113,7 +118,8 @@ func (s *WebSockets) subscriptions(namespace string) (*Subscriptions, bool) {
 }
 
 // ServeHTTP upgrades a request for /ws, whose client names the namespace of each
-// subscription. It returns when the connection has ended.
+// subscription. It returns when the connection has ended, which it does at the
+// latest with the request's context.
 func (s *WebSockets) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, "") }
 
 // ServeNamespace upgrades a request for the path of one namespace; an unknown
@@ -134,7 +140,7 @@ func refuse(w http.ResponseWriter, err *errs.Error) {
 }
 
 func (s *WebSockets) serve(w http.ResponseWriter, r *http.Request, scope string) {
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{OriginPatterns: s.cfg.AllowedOrigins})
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{OriginPatterns: s.cfg.AllowedOrigins, Subprotocols: []string{Subprotocol}})
 	if err != nil { // answered by Accept
 		s.cfg.Logger.Info("refuse WebSocket", "remote", r.RemoteAddr, "origin", r.Header.Get("Origin"), "error", err)
 		return
@@ -155,7 +161,7 @@ func (s *WebSockets) connect(ws *websocket.Conn, r *http.Request, scope string) 
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	ctx, cancel := context.WithCancel(r.Context())
 	c := &connection{
 		server:  s,
 		ws:      ws,

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/parley-node/parley/internal/exchange"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -201,6 +203,9 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		s.recent.putBatch(row, messages)
 	}
 	s.Wake.Confirm.Set()
+	for _, m := range messages {
+		s.Trace.After(m.Trace, "receive", row.Since.Time(), s.Now(), slog.String("message", m.Header.ID.String()), slog.String("root", env.Root.String()))
+	}
 	return given, nil
 }
 
@@ -279,6 +284,7 @@ func (s *Service) receivedRows(b *wire.Batch, leaves []wire.Hash, row *store.Bat
 			},
 			LocalNamespace: s.Namespace, Hash: store.Hex(leaves[i+1].String()), Batch: &row.ID, TxID: row.Tx.ID, State: StatePending,
 			Audience: row.Audience, Org: row.Org, Root: &row.Root, Index: i,
+			Trace: trace.FromBytes(b.Messages[i].Trace).String(),
 		}
 		for j, at := range b.Messages[i].Data {
 			if data[at] == nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/internal/nonce"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -40,6 +41,7 @@ type Config struct {
 	// EventsCommitted is called after each transaction that appended events.
 	EventsCommitted func()
 
+	Trace *trace.Recorder // told of each step of a message; may be nil
 	Log   *slog.Logger
 	Now   func() time.Time // wall clock
 	NewID func() wire.UUID

@@ -11,6 +11,7 @@ import (
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -112,6 +113,7 @@ func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) 
 	if err != nil {
 		return nil, err
 	}
+	m.Trace = trace.From(ctx).String()
 	sealed, err := s.seal(m, items)
 	if err != nil {
 		return nil, err

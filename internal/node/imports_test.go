@@ -16,12 +16,17 @@ const module = "github.com/parley-node/parley/"
 // their own subfolders' contracts: docs/ARCHITECTURE.md, "Who may import whom".
 // A folder is matched by the longest rule that it starts with. Tests are free.
 var rules = map[string][]string{
-	"wire":           {},
-	"contracts":      {"wire"},
-	"client":         {}, // for strangers: nothing of ours, least of all internal
-	"internal/errs":  {},
-	"internal/order": {"wire"},
-	"internal/store": {"wire", "internal/errs"},
+	"wire":                {},
+	"contracts":           {"wire"},
+	"client":              {}, // for strangers: nothing of ours, least of all internal
+	"internal/errs":       {},
+	"internal/order":      {"wire"},
+	"internal/openapi":    {},
+	"internal/swagger":    {},
+	"internal/trace/otlp": {"internal/trace"},
+	"internal/trace":      {},
+	"internal/access":     {"internal/errs"},
+	"internal/store":      {"wire", "internal/errs"},
 
 	// Ports, and their drivers and conformance suites: never store or a capability.
 	"internal/keys":              {"wire"},
@@ -48,17 +53,18 @@ var rules = map[string][]string{
 	"internal/contract/contracttest": {},
 	"internal/contract": {"internal/abi", "internal/errs", "internal/ethereum", "internal/identity", "internal/keys", "internal/message",
 		"internal/nonce", "internal/store", "internal/transaction", "wire"},
-	"internal/event":    {"internal/errs", "internal/store", "wire"},
+	"internal/event":    {"internal/errs", "internal/store", "internal/trace", "wire"},
 	"internal/identity": {"internal/errs", "internal/ledger", "internal/order", "internal/store", "wire"},
 	"internal/message": {"internal/blob", "internal/errs", "internal/exchange", "internal/identity", "internal/keys",
-		"internal/ledger", "internal/nonce", "internal/order", "internal/store", "wire"},
+		"internal/ledger", "internal/nonce", "internal/order", "internal/store", "internal/trace", "wire"},
 
 	// Independent of what it checks: least of all it may call order.
 	"internal/check": {"internal/blob", "internal/identity", "internal/keys", "internal/ledger", "internal/store", "wire"},
 
 	// api may use every capability and no driver.
-	"internal/api": {"internal/abi", "internal/blob", "internal/contract", "internal/errs", "internal/ethereum", "internal/event", "internal/exchange",
-		"internal/identity", "internal/keys", "internal/ledger", "internal/message", "internal/order", "internal/store", "internal/transaction", "wire"},
+	"internal/api": {"internal/abi", "internal/access", "internal/blob", "internal/contract", "internal/errs", "internal/ethereum", "internal/event",
+		"internal/exchange", "internal/identity", "internal/keys", "internal/ledger", "internal/message", "internal/openapi", "internal/order",
+		"internal/store", "internal/swagger", "internal/trace", "internal/transaction", "wire"},
 }
 
 // free are the folders that may import everything: the wiring, the binary, the

@@ -20,6 +20,7 @@ import (
 	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/nonce"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -54,6 +55,7 @@ type Parts struct {
 	// Reply are set by New.
 	Outbound event.OutboundConfig
 
+	Trace  *trace.Recorder // told of each step of a message; may be nil
 	Log    *slog.Logger
 	Now    func() time.Time                    // time.Now if nil
 	NewID  func() wire.UUID                    // version 7 if nil
@@ -120,7 +122,7 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 		Self: p.Self, Namespace: p.Namespace, NetName: p.NetworkName,
 		DB: p.DB, Keys: p.Keys, Ledger: p.Ledger, Nonces: n.Nonces, Exchange: p.Exchange, Blobs: p.Blobs, Network: n.Network,
 		Definitions: definitions, Retention: p.Retention, EventsCommitted: func() { n.Events.Committed(); n.register.confirmed() },
-		Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter,
+		Trace: p.Trace, Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter,
 	}, n.startSender)
 	n.Contracts = n.newContracts()
 	// The one cycle of the packages, cut in the open: a confirmed definition

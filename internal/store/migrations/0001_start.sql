@@ -248,6 +248,7 @@ CREATE TABLE messages (
   org             {{bytes}} NOT NULL, -- author's organisation
   root            {{bytes}},          -- batch it is in
   idx             BIGINT,             -- place in the batch
+  trace           TEXT NOT NULL DEFAULT '', -- traceparent of the request that made it
   erasure         TEXT                -- by which data of it was erased last
 );
 -- Indexes that end with namespace also count a namespace's rows without reading
