@@ -242,13 +242,15 @@ func getDataMessages(c *call) (any, error) {
 	return listQuery(c, store.Messages, q)
 }
 
-// deleteData removes a data item that was not sent, and erases one that was.
+// deleteData removes a data item that was not sent, and erases one that was, which
+// needs what other erasures need.
 func deleteData(c *call) (any, error) {
 	id, err := c.uuid("dataid")
 	if err != nil {
 		return nil, err
 	}
-	return nil, c.Messages.DeleteData(c.ctx(), id)
+	author := c.author("")
+	return nil, c.Messages.DeleteData(c.ctx(), id, author, func() error { return permit(c.caller, needs["postDataErase"], c.Namespace) })
 }
 
 // getSubPaths lists the blob folders directly below one.

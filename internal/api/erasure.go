@@ -3,12 +3,23 @@ package api
 import (
 	"net/http"
 
+	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/store"
 )
 
+// author is who does something that is recorded for ever: the caller, or, where
+// callers have no names, whom the request names.
+func (c *call) author(named string) string {
+	if c.caller.Name == access.Local {
+		return named
+	}
+	return c.caller.Name
+}
+
 // postErase erases the data of a message.
 func postErase(c *call, in message.EraseInput) (any, error) {
+	in.Author = c.author(in.Author)
 	id, err := c.uuid("msgid")
 	if err != nil {
 		return nil, err
@@ -18,6 +29,7 @@ func postErase(c *call, in message.EraseInput) (any, error) {
 
 // postEraseData erases one data item.
 func postEraseData(c *call, in message.EraseInput) (any, error) {
+	in.Author = c.author(in.Author)
 	id, err := c.uuid("dataid")
 	if err != nil {
 		return nil, err
@@ -42,6 +54,7 @@ func postDecision(c *call, in message.Decision) (any, error) {
 }
 
 func postHold(c *call, in message.HoldInput) (any, error) {
+	in.Author = c.author(in.Author)
 	return c.Messages.SetHold(c.ctx(), in)
 }
 
@@ -51,7 +64,7 @@ func deleteHold(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, c.Messages.LiftHold(c.ctx(), id, c.param("author"))
+	return nil, c.Messages.LiftHold(c.ctx(), id, c.author(c.param("author")))
 }
 
 func getPolicies(c *call) (any, error) { return c.Messages.Policies(c.ctx()) }
@@ -61,6 +74,7 @@ func postPolicy(c *call, in message.PolicyInput) (any, error) {
 	if c.flag("dryrun") {
 		return c.Messages.PreviewPolicy(c.ctx(), in)
 	}
+	in.Author = c.author(in.Author)
 	return c.Messages.AddPolicy(c.ctx(), in)
 }
 

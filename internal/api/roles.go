@@ -25,6 +25,7 @@ var needs = table(map[need][]string{
 		"getIdentities", "getIdentityByID", "getIdentityDID", "getIdentityVerifiers", "getVerifiers", "getVerifierByID", "postVerifiersResolve",
 		"getNetworkOrgs", "getNetworkOrg", "getNetworkNodes", "getNetworkNode", "getNetworkIdentities", "getNetworkIdentityByDID", "getNetworkDIDDocByDID",
 		"getNetworkMembers", "getNetworkProposals", "getNetworkTransfers", "getNetworkTransfer", "verifyNetworkTransfer", "getContextBlockers",
+		"getErasures", "getErasureByID", "getErasureRequests", "getHolds", "getHoldByID", "getRetentionPolicies",
 	},
 	{role: access.Auditor, payloads: true}: {"getDataValue", "getDataBlob", "getDataSubPaths"},
 
@@ -47,6 +48,7 @@ var needs = table(map[need][]string{
 	{role: access.Admin}: {
 		"postNewOrganizationSelf", "postNodesSelf",
 		"postNetworkProposal", "postNetworkVote", "postNetworkKey", "deleteNetworkKey",
+		"postMsgErase", "postDataErase", "postErasureDecision", "postHold", "deleteHold", "postRetentionPolicy", "deleteRetentionPolicy",
 	},
 })
 

@@ -70,8 +70,9 @@ func (s *Service) EraseData(ctx context.Context, id wire.UUID, in EraseInput) (*
 	})
 }
 
-// DeleteData removes a data item that was never sent, and erases one that was.
-func (s *Service) DeleteData(ctx context.Context, id wire.UUID) error {
+// DeleteData removes a data item that was never sent, and erases one that was, if
+// the caller may.
+func (s *Service) DeleteData(ctx context.Context, id wire.UUID, author string, mayErase func() error) error {
 	deleted := false
 	err := s.DB.Write(ctx, func(tx *store.Tx) error {
 		deleted = false
@@ -99,7 +100,10 @@ func (s *Service) DeleteData(ctx context.Context, id wire.UUID) error {
 		s.Wake.Retention.Set()
 		return nil
 	}
-	_, err = s.EraseData(ctx, id, EraseInput{Reason: "DELETE data/" + id.String()})
+	if err := mayErase(); err != nil {
+		return err
+	}
+	_, err = s.EraseData(ctx, id, EraseInput{Reason: "DELETE data/" + id.String(), Author: author})
 	return err
 }
 

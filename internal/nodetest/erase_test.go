@@ -643,13 +643,14 @@ func TestEraseRefusals(t *testing.T) {
 			}
 		}
 		// Data that was never sent is simply deleted; what was sent is erased.
+		may := func() error { return nil }
 		d, err := a.Messages.AddData(t.Context(), message.DataInput{Value: []byte(`1`)})
 		must(t, err)
-		must(t, a.Messages.DeleteData(t.Context(), d.ID))
-		if err := a.Messages.DeleteData(t.Context(), d.ID); errs.Status(err) != 404 {
+		must(t, a.Messages.DeleteData(t.Context(), d.ID, "", may))
+		if err := a.Messages.DeleteData(t.Context(), d.ID, "", may); errs.Status(err) != 404 {
 			t.Errorf("deleted twice: %v", err)
 		}
-		must(t, b.Messages.DeleteData(t.Context(), b.Confirmed(sent).Data[0].ID))
+		must(t, b.Messages.DeleteData(t.Context(), b.Confirmed(sent).Data[0].ID, "", may))
 		b.gone(sent)
 		if _, err := b.Messages.Broadcast(t.Context(), message.Input{Data: []message.DataInput{{ID: &b.Confirmed(sent).Data[0].ID}}}); errs.Status(err) != 400 {
 			t.Errorf("erased data was sent again: %v", err)
