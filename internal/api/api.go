@@ -28,6 +28,7 @@ type Deps struct {
 	Description string
 	Created     store.Time // of the namespace
 	Version     string     // of the program
+	Plugins     Plugins
 
 	DB            *store.DB
 	Messages      *message.Service
@@ -38,7 +39,7 @@ type Deps struct {
 	Streams       *event.Streams  // nil for ones that end with their connections alone
 	Deliveries    *event.Outbound // nil if this node makes none: then nothing can be replayed
 	Blobs         blob.Store
-	Contracts     *contract.Service // nil in a namespace without a chain for contracts: then these operations are refused
+	Contracts     *contract.Service // without a chain only definitions can be read and published
 
 	// Verify reads a record of the network contract from the chain again and
 	// checks it against the stored one. Nil if this node cannot: then asking is
@@ -72,6 +73,10 @@ type Deps struct {
 	Now       func() time.Time
 	NewID     func() wire.UUID
 }
+
+// Plugins are the names that existing clients see of what a namespace stands on;
+// empty ones have a default.
+type Plugins struct{ Blockchain, Database, DataExchange, SharedStorage string }
 
 // Security says which callers are served. The zero value serves programs and
 // pages on the node's own address, and refuses every other web page: a browser
