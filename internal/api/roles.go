@@ -28,6 +28,7 @@ var needs = table(map[need][]string{
 		"getContractInterfaces", "getContractInterface", "getContractInterfaceByNameAndVersion", "postGenerateContractInterface",
 		"getContractListeners", "getContractListenerByNameOrID", "postContractListenerSignature", "getContractSigners",
 		"getContractAPIs", "getContractAPIByName", "getContractAPIInterface", "getContractAPIListeners",
+		"getErasures", "getErasureByID", "getErasureRequests", "getHolds", "getHoldByID", "getRetentionPolicies",
 	},
 	{role: access.Auditor, payloads: true}: {"getDataValue", "getDataBlob", "getDataSubPaths", "getPublished"},
 
@@ -57,6 +58,7 @@ var needs = table(map[need][]string{
 		"postNewOrganization", "postNewOrganizationSelf", "postNodesSelf", "postPinsRewind", "postNetworkAction",
 		"postNetworkProposal", "postNetworkVote", "postNetworkKey", "deleteNetworkKey",
 		"postContractSignerSuspend", "postContractSignerResume",
+		"postMsgErase", "postDataErase", "postErasureDecision", "postHold", "deleteHold", "postRetentionPolicy", "deleteRetentionPolicy",
 	},
 })
 
