@@ -414,6 +414,10 @@ test("contracts: deploy, interface, API, invoke, query, listener", async () => {
   await alice.invokeContractAPI(name, "set", once);
   await assert.rejects(alice.invokeContractAPI(name, "set", once), (e) => e.name === "FireFlyIdempotencyError" || /FF10431/.test(e.message));
   await alice.deleteContractListener(listener.id);
+  const own = await alice.createContractListener({ topic, name: `own-${name}`, location, interface: { id: ffi.id }, eventPath: "Changed" });
+  assert.equal(own.signature, listener.signature);
+  await alice.deleteContractListener(own.id);
+  assert.equal((await alice.getContractListeners({ name: `own-${name}` })).length, 0);
   assert.equal(await alice.getContractAPI("no-such-api"), undefined);
 });
 
