@@ -106,12 +106,11 @@ parley:
 			var m struct {
 				State          string
 				LocalNamespace string
-				Header         struct{ Namespace string }
 			}
 			if err := getJSON(ctx, base+"/api/v1/namespaces/second/messages/"+id, &m); err != nil {
 				return err
 			}
-			if m.State != "confirmed" || m.LocalNamespace != "second" || m.Header.Namespace != "default" {
+			if m.State != "confirmed" || m.LocalNamespace != "second" {
 				return fmt.Errorf("it is %+v", m)
 			}
 			return nil
