@@ -129,6 +129,12 @@ func TestRemovedMidFlight(t *testing.T) {
 			sent = append(sent, msg.Header.ID)
 		}
 		net.agree("t", sent, rest...)
+		for _, m := range rest {
+			m.Until("nothing waits for the removed member", func(tx *store.Tx) (bool, error) {
+				waiting, err := tx.OutboxByPeer()
+				return !slices.ContainsFunc(waiting, func(o store.OutboxSummary) bool { return o.Peer == d.Org }), err
+			})
+		}
 		d.without("u")
 		if got := d.Order("t"); len(got) != 1 || slices.Contains(rest[0].Order("t"), lost) {
 			t.Errorf("the removed member has %d verdicts, it had 1; or its last message was confirmed", len(got))
