@@ -15,7 +15,7 @@ type need struct {
 var needs = table(map[need][]string{
 	// Records and proofs.
 	{role: access.Auditor}: {
-		"getNamespaces", "getNamespace", "getStatus", "getStatusMultiparty", "getStatusLedger", "getStatusPeers", "getStatusIncidents", "getStatusBatchManager",
+		"getNamespaces", "getNamespace", "spiGetNamespaces", "spiGetNamespace", "spiGetOps", "spiGetOpByID", "getStatus", "getStatusMultiparty", "getStatusLedger", "getStatusPeers", "getStatusIncidents", "getStatusBatchManager",
 		"getMsgs", "getMsgByID", "getMsgData", "getMsgEvents", "getMsgTxn",
 		"getData", "getDataByID", "getDataMsgs", "getDatatypes", "getDatatypeByName",
 		"getGroups", "getGroupByHash", "getBatches", "getBatchByID", "getPins", "getNextPins",
@@ -28,6 +28,7 @@ var needs = table(map[need][]string{
 		"getContractInterfaces", "getContractInterface", "getContractInterfaceByNameAndVersion", "postGenerateContractInterface",
 		"getContractListeners", "getContractListenerByNameOrID", "postContractListenerSignature", "getContractSigners",
 		"getContractAPIs", "getContractAPIByName", "getContractAPIInterface", "getContractAPIListeners",
+		"getErasures", "getErasureByID", "getErasureRequests", "getHolds", "getHoldByID", "getRetentionPolicies",
 	},
 	{role: access.Auditor, payloads: true}: {"getDataValue", "getDataBlob", "getDataSubPaths", "getPublished"},
 
@@ -57,6 +58,7 @@ var needs = table(map[need][]string{
 		"postNewOrganization", "postNewOrganizationSelf", "postNodesSelf", "postPinsRewind", "postNetworkAction",
 		"postNetworkProposal", "postNetworkVote", "postNetworkKey", "deleteNetworkKey",
 		"postContractSignerSuspend", "postContractSignerResume",
+		"postMsgErase", "postDataErase", "postErasureDecision", "postHold", "deleteHold", "postRetentionPolicy", "deleteRetentionPolicy",
 	},
 })
 

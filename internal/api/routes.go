@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/identity"
@@ -135,7 +136,7 @@ func (s *server) routes() []route {
 		{get, "network/transfers/{number}", "getNetworkTransfer", "Reads a transfer", getTransfer, spec{out: transfer{}}},
 		{get, "network/transfers/{number}/verify", "verifyNetworkTransfer", "Asks the chain whether it includes a transfer", verifyTransfer, spec{out: Inclusion{}}},
 		{get, "contexts/{audience}/{topic}/blockers", "getContextBlockers", "Lists what a topic of the network or a group waits for", getBlockers, spec{out: []message.Blocker{}}},
-	}, append(contractRoutes(), notYet()...)...)
+	}, slices.Concat(contractRoutes(), retentionRoutes(), notYet())...)
 }
 
 // streamFilters are the filters of a stream, as those of a WebSocket.

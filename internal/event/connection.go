@@ -195,7 +195,7 @@ func (c *connection) start(in *startFrame) error {
 func (c *connection) serves(namespace string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.ContainsFunc(c.streams, func(st *stream) bool { return st.status.Namespace == namespace })
+	return c.scope == namespace || slices.ContainsFunc(c.streams, func(st *stream) bool { return st.status.Namespace == namespace })
 }
 
 // public keeps what only the node's operator should see out of a frame.

@@ -47,6 +47,8 @@ func (s *Service) PublishValue(ctx context.Context, id wire.UUID, idempotencyKey
 	if d.Value == nil {
 		return nil, errs.BadRequest("FF10199", "data %s has no value to publish: publish its blob", id)
 	}
+	s.blobUse.RLock()
+	defer s.blobUse.RUnlock()
 	info, err := s.Blobs.Put(ctx, bytes.NewReader(d.Value))
 	if err != nil {
 		return nil, err
@@ -196,6 +198,8 @@ func (s *Service) published(ctx context.Context, hash wire.Hash) (here bool, err
 }
 
 func (s *Service) fetchPublished(ctx context.Context, hash wire.Hash) error {
+	s.blobUse.RLock()
+	defer s.blobUse.RUnlock()
 	var silent []string
 	for _, member := range s.others(s.Network.Members()) {
 		info, err := s.fetchContent(ctx, member, hash)

@@ -140,7 +140,10 @@ func (m *Member) forgetPublished(hash wire.Hash) {
 		if err := tx.Withdraw(m.Namespace, store.Hex(hash.String()), wire.ContentID(hash)); err != nil {
 			return err
 		}
-		return tx.DeleteBlob(store.Hex(hash.String()))
+		if err := tx.ReleaseBlob(store.Hex(hash.String()), 1); err != nil {
+			return err
+		}
+		return tx.BlobRemoved(store.Hex(hash.String()))
 	}))
 	must(t, m.Blobs.Delete(t.Context(), hash))
 }

@@ -110,6 +110,12 @@ func (tx *Tx) DropParcelsTo(peer wire.OrgID) (ops []UUID, err error) {
 	return ops, tx.Send(`DELETE FROM outbox WHERE peer = $1`, peer)
 }
 
+// PeersToGet lists the peers that have yet to get a batch.
+func (tx *Tx) PeersToGet(org wire.OrgID, root wire.Hash, kind string) ([]wire.OrgID, error) {
+	return collect(tx, func(r *Rows, peer *wire.OrgID) error { return r.Scan(peer) },
+		`SELECT peer FROM outbox WHERE root = $1 AND org = $2 AND kind = $3 ORDER BY peer`, root, org, kind)
+}
+
 // Submission is a call to the ledger: waiting for its turn, or signed.
 type Submission struct {
 	ID       int64
