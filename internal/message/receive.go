@@ -444,6 +444,9 @@ func (s *Service) renewedReceipt(ctx context.Context, same wire.Receipt) (*wire.
 // receiveReceipts stores receipts of any members that one peer passes on. One that
 // does not hold does not keep the others from counting; if none holds, they are
 // refused. Order decides which count.
+//
+// What is not known here yet is refused too, and comes again: nothing else would
+// bound how much a member can make this node store.
 func (s *Service) receiveReceipts(ctx context.Context, receipts []wire.Receipt) error {
 	var bad error
 	hold := make([]*wire.Receipt, 0, len(receipts))
@@ -462,7 +465,20 @@ func (s *Service) receiveReceipts(ctx context.Context, receipts []wire.Receipt) 
 	}
 	err := s.DB.Write(ctx, func(tx *store.Tx) error {
 		stored := 0
+		known := map[wire.Entry]bool{}
 		for _, r := range hold {
+			id := wire.Entry{Author: r.Author, Root: r.Root}
+			if _, asked := known[id]; !asked {
+				yes, err := tx.Receivable(r.Author, r.Root)
+				if err != nil {
+					return err
+				}
+				known[id] = yes
+			}
+			if !known[id] {
+				bad = refuse(refusedAudience, "no batch, pin or epoch %s of %s is known here yet: send the receipts again later", r.Root.Short(), r.Author.Short())
+				continue
+			}
 			fresh, err := putReceipt(tx, r)
 			var refused *exchange.Refused
 			if errors.As(err, &refused) {

@@ -111,10 +111,14 @@ func (s *Service) Record(ctx context.Context, a ledger.Advance) error {
 					return err
 				}
 			}
-			if k, ok := a.Records[i].Body.(ledger.KeyAdded); ok {
-				if err := s.Network.SyncVerifiers(tx, s.Namespace, k.Org, rows[i].BlockTime); err != nil {
-					return err
-				}
+			switch b := a.Records[i].Body.(type) {
+			case ledger.KeyAdded:
+				err = s.Network.SyncVerifiers(tx, s.Namespace, b.Org, rows[i].BlockTime)
+			case ledger.MemberRemoved:
+				err = s.forgetPeer(tx, b.Org)
+			}
+			if err != nil {
+				return err
 			}
 		}
 		return tx.SetMeta(store.MetaFinal, string(final))
@@ -129,6 +133,17 @@ func (s *Service) Record(ctx context.Context, a ledger.Advance) error {
 		s.wakeAllPeers() // a node may have come or moved
 	}
 	return nil
+}
+
+// forgetPeer gives up what is still to be sent to a member that was removed: for
+// good, unlike one that is suspended.
+func (s *Service) forgetPeer(tx *store.Tx, org wire.OrgID) error {
+	ops, err := tx.DropParcelsTo(org)
+	if err != nil || len(ops) == 0 {
+		return err
+	}
+	_, err = tx.UpdateOperations(ops, opFailed, nil, fmt.Sprintf("organisation %s was removed from the network", org.Short()), s.now())
+	return err
 }
 
 // FeedBroken tells whether the feed ended because the ledger broke its promise,

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 
 	"github.com/parley-node/parley/internal/errs"
+	"github.com/parley-node/parley/internal/exchange"
 	"github.com/parley-node/parley/internal/exchange/local"
 	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/store"
@@ -229,6 +230,36 @@ func TestOutsiderIsShownNothing(t *testing.T) {
 				r.Close()
 				t.Errorf("an outsider was shown the %s", part)
 			}
+		}
+	})
+}
+
+// Genuine receipts for what nobody knows are not stored: else a member could
+// fill another's disk with them. They may come again.
+func TestReceiptsForUnknownRoots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := Network(t, 3)
+		a, b := net.Members[0], net.Members[1]
+		stored := func() (n int) {
+			must(t, a.DB.Read(t.Context(), func(tx *store.Tx) error {
+				return tx.QueryRow(`SELECT COUNT(*) FROM receipts WHERE author = $1`, b.Org).Scan(&n)
+			}))
+			return n
+		}
+		before := stored()
+		r := wire.Receipt{Version: wire.Version, Network: net.ID(), Org: b.Org, Author: b.Org, Audience: net.ID(), Epoch: 1, Root: sha256.Sum256([]byte("nothing"))}
+		digest, err := r.Digest()
+		must(t, err)
+		r.Signature, err = b.Keys.Sign(t.Context(), b.Self.Key, digest, "test")
+		must(t, err)
+		body, err := wire.Marshal(r)
+		must(t, err)
+		var refused *exchange.Refused
+		if _, err := b.Node.Messages.Exchange.Send(t.Context(), a.peer(), "receipt", body); !errors.As(err, &refused) || refused.Code != "unknown_audience" {
+			t.Errorf("the answer is %v, want a refusal that may change", err)
+		}
+		if after := stored(); after != before {
+			t.Errorf("%d receipts are stored, %d were before", after, before)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/ledger"
@@ -85,6 +86,11 @@ func TestSuspendedAndResumed(t *testing.T) {
 		if got := d.Order("t"); len(got) != 1 {
 			t.Errorf("the suspended member has %d verdicts, it had 1", len(got))
 		}
+		refusals := d.refusals()
+		time.Sleep(2 * time.Minute) // of the test's own time
+		if now := d.refusals(); now != refusals {
+			t.Errorf("a suspended member goes on pinning: %d refusals, %d before", now, refusals)
+		}
 		net.decide(ledger.Proposal{Resume: &d.Org}, rest...)
 		for _, m := range net.Members {
 			m.epoch(net.ID(), 3, 4)
@@ -98,6 +104,14 @@ func TestSuspendedAndResumed(t *testing.T) {
 			m.Confirmed(after)
 		}
 	})
+}
+
+// refusals counts the member's calls that the contract refused.
+func (m *Member) refusals() (n int) {
+	must(m.net.t, m.DB.Read(m.net.t.Context(), func(tx *store.Tx) error {
+		return tx.QueryRow(`SELECT COUNT(*) FROM incidents WHERE kind = 'refused_call'`).Scan(&n)
+	}))
+	return n
 }
 
 // A member is removed with messages under way. They are confirmed nowhere, the
@@ -129,6 +143,12 @@ func TestRemovedMidFlight(t *testing.T) {
 			sent = append(sent, msg.Header.ID)
 		}
 		net.agree("t", sent, rest...)
+		for _, m := range rest {
+			m.Until("nothing waits for the removed member", func(tx *store.Tx) (bool, error) {
+				waiting, err := tx.OutboxByPeer()
+				return !slices.ContainsFunc(waiting, func(o store.OutboxSummary) bool { return o.Peer == d.Org }), err
+			})
+		}
 		d.without("u")
 		if got := d.Order("t"); len(got) != 1 || slices.Contains(rest[0].Order("t"), lost) {
 			t.Errorf("the removed member has %d verdicts, it had 1; or its last message was confirmed", len(got))

@@ -166,6 +166,10 @@ func (m *member) step(worker node.Worker) {
 	}
 	if _, err := worker.Step(m.proc.ctx); err != nil {
 		m.w.tell(m.name, "%s fails: %v", worker.Name, err)
+		// It has only the database, so it fails only with that.
+		if worker.Name == "confirm" && m.w.weights["disk fails"]+m.w.weights["crash"] == 0 {
+			m.w.fail("%s cannot confirm, without any fault of its disk: %v", m.name, err)
+		}
 	}
 }
 

@@ -247,6 +247,14 @@ func (tx *Tx) PutReceipt(r *wire.Receipt, known bool) (bool, error) {
 	return n == 1, err
 }
 
+// Receivable tells whether receipts for a root can be of use: a batch, a pin or an
+// epoch definition is stored under it.
+func (tx *Tx) Receivable(author wire.OrgID, root wire.Hash) (yes bool, err error) {
+	err = tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM batches WHERE root = $1 AND org = $2) OR EXISTS (SELECT 1 FROM pins WHERE root = $1 AND org = $2)
+		OR EXISTS (SELECT 1 FROM epochs WHERE hash = $1)`, root, author).Scan(&yes)
+	return yes, err
+}
+
 // AddReceipt stores a receipt; false if one of that organisation is here.
 func (tx *Tx) AddReceipt(r *wire.Receipt, known bool) (bool, error) {
 	b, err := wire.Marshal(*r)

@@ -100,6 +100,16 @@ func (tx *Tx) DropParcels(org wire.OrgID, root wire.Hash) error {
 	return err
 }
 
+// DropParcelsTo removes all that is to be sent to a peer, and gives the operations
+// that wait for it.
+func (tx *Tx) DropParcelsTo(peer wire.OrgID) (ops []UUID, err error) {
+	ops, err = collect(tx, func(rows *Rows, id *UUID) error { return rows.Scan(id) }, `SELECT op FROM outbox WHERE peer = $1 AND op IS NOT NULL`, peer)
+	if err != nil {
+		return nil, err
+	}
+	return ops, tx.Send(`DELETE FROM outbox WHERE peer = $1`, peer)
+}
+
 // PeersToGet lists the peers that have yet to get a batch.
 func (tx *Tx) PeersToGet(org wire.OrgID, root wire.Hash, kind string) ([]wire.OrgID, error) {
 	return collect(tx, func(r *Rows, peer *wire.OrgID) error { return r.Scan(peer) },
