@@ -26,6 +26,9 @@ var needs = table(map[need][]string{
 		"getNetworkOrgs", "getNetworkOrg", "getNetworkNodes", "getNetworkNode", "getNetworkIdentities", "getNetworkIdentityByDID", "getNetworkDIDDocByDID",
 		"getNetworkMembers", "getNetworkProposals", "getNetworkTransfers", "getNetworkTransfer", "verifyNetworkTransfer", "getContextBlockers",
 		"getErasures", "getErasureByID", "getErasureRequests", "getHolds", "getHoldByID", "getRetentionPolicies",
+		"getContractInterfaces", "getContractInterface", "getContractInterfaceByNameAndVersion", "postGenerateContractInterface",
+		"getContractListeners", "getContractListenerByNameOrID", "postContractListenerSignature", "getContractSigners",
+		"getContractAPIs", "getContractAPIByName", "getContractAPIInterface", "getContractAPIListeners",
 	},
 	{role: access.Auditor, payloads: true}: {"getDataValue", "getDataBlob", "getDataSubPaths"},
 
@@ -34,6 +37,7 @@ var needs = table(map[need][]string{
 	{role: access.Reader}: {
 		"getWebSockets", "getSubscriptions", "getSubscriptionByID", "getSubscriptionEventsFiltered", "getSubscriptionStream",
 		"postSubscriptionAck", "getSubscriptionDeliveries",
+		"postContractQuery", "postContractAPIQuery", // what a contract says
 	},
 
 	// What an application does.
@@ -42,6 +46,10 @@ var needs = table(map[need][]string{
 		"postData", "deleteData", "postNewDatatype",
 		"postNewSubscription", "putSubscription", "deleteSubscription", "postSubscriptionDeliveryReplay",
 		"postNewIdentity", "patchUpdateIdentity",
+		"postContractDeploy", "postContractInvoke", "postContractAPIInvoke", "postOpCancel", "postOpReplace",
+		"postNewContractInterface", "postContractInterfacePublish", "deleteContractInterface",
+		"postNewContractListener", "deleteContractListener", "postContractAPIListeners",
+		"postNewContractAPI", "putContractAPI", "deleteContractAPI", "postContractAPIPublish",
 	},
 
 	// What binds the organisation, or changes the node.
@@ -49,6 +57,7 @@ var needs = table(map[need][]string{
 		"postNewOrganizationSelf", "postNodesSelf",
 		"postNetworkProposal", "postNetworkVote", "postNetworkKey", "deleteNetworkKey",
 		"postMsgErase", "postDataErase", "postErasureDecision", "postHold", "deleteHold", "postRetentionPolicy", "deleteRetentionPolicy",
+		"postContractSignerSuspend", "postContractSignerResume",
 	},
 })
 
