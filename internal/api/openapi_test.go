@@ -136,6 +136,8 @@ func TestAnswersFitTheDocument(t *testing.T) {
 	sent := into[store.Message](s.post("messages/private?confirm=true", `{"header":{"tag":"x"},"group":{"members":[{"identity":"`+net.Members[1].Name+`"}]},
 		"data":[{"value":{"a":1},"datatype":{"name":"widget","version":"1"}}]}`).is(200, ""))
 	s.post("subscriptions", `{"name":"app","options":{"readAhead":5}}`).is(201, "")
+	made := into[object](s.post("contracts/interfaces?confirm=true", `{"name":"widget","version":"1","events":[{"name":"Changed","params":[{"name":"x","schema":{"type":"integer","details":{"type":"uint256","indexed":true}}}]}]}`).is(200, ""))
+	s.post("apis?confirm=true", `{"name":"widget","interface":{"name":"widget","version":"1"}}`).is(200, "")
 	first := func(collection string) object {
 		list := into[[]object](s.get(collection+"?limit=1").is(200, ""))
 		if len(list) == 0 {
@@ -148,11 +150,12 @@ func TestAnswersFitTheDocument(t *testing.T) {
 		"batchid": sent.Batch.String(), "txnid": sent.TxID.String(), "name": "widget", "version": "1", "number": fmt.Sprint(first("network/transfers")["number"]), "nameOrId": net.Members[0].Name,
 		"eid": first("events")["id"].(string), "opid": first("operations")["id"].(string), "subid": first("subscriptions")["id"].(string),
 		"iid": first("identities")["id"].(string), "id": first("blockchainevents")["id"].(string), "did": "did:firefly:org/" + net.Members[0].Name,
+		"interfaceId": made["id"].(string), "apiName": "widget", "eventPath": "Changed",
 	}
 	hashes := map[string]string{"groups/{hash}": string(sent.Header.Group), "verifiers/{hash}": first("verifiers")["hash"].(string)}
 	fitted := 0
 	for _, op := range api.Operations() {
-		if op.Method != "GET" || op.ID == "" || op.Stream || op.ID == "getNetworkNode" || op.ID == "verifyNetworkTransfer" {
+		if op.Method != "GET" || op.ID == "" || op.Stream || op.ID == "getNetworkNode" || op.ID == "getContractListenerByNameOrID" || op.ID == "verifyNetworkTransfer" {
 			continue
 		}
 		values["hash"] = hashes[op.Path]

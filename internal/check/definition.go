@@ -108,7 +108,7 @@ func (s *schemas) compile(text []byte) *jsonschema.Schema {
 		s.compiled = map[string]*jsonschema.Schema{}
 	}
 	var schema *jsonschema.Schema
-	if doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text)); err == nil {
+	if doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text)); err == nil && writable(doc) {
 		c := jsonschema.NewCompiler()
 		c.UseLoader(alone{})
 		if c.AddResource("schema.json", doc) == nil {
