@@ -197,19 +197,14 @@ func (d download) respond(c *call) error {
 	h.Set("Content-Length", strconv.FormatInt(d.blob.Size, 10))
 	h.Set(headerBlobHash, string(d.blob.Hash))
 	h.Set(headerBlobSize, strconv.FormatInt(d.blob.Size, 10))
-	return c.stream(d.content, string(d.blob.Hash))
-}
-
-// stream sends the bytes of a blob, whose hash is for the log.
-func (c *call) stream(content io.Reader, hash string) error {
 	c.w.WriteHeader(http.StatusOK)
 	if c.r.Method == http.MethodHead {
 		return nil
 	}
-	if _, err := io.Copy(c.w, content); err != nil {
+	if _, err := io.Copy(c.w, d.content); err != nil {
 		// The status is sent: only a broken connection can tell the client that
 		// the content is not complete.
-		c.Logger.Warn("a blob's download broke off", "blob", hash, "request", c.r.Header.Get(headerRequestID), "error", err)
+		c.Logger.Warn("a blob's download broke off", "blob", d.blob.Hash, "request", c.r.Header.Get(headerRequestID), "error", err)
 		panic(http.ErrAbortHandler)
 	}
 	return nil

@@ -97,6 +97,7 @@ func (s *server) routes() []route {
 		{get, "events/sse", "getEventStream", "Streams events from now on, or after Last-Event-ID, as server-sent events", getEventStream,
 			spec{stream: true, flags: []string{"withdata", "batch"}, params: append([]string{"lasteventid", "firstevent", "envelope", "batchtimeout", "readahead"}, streamFilters...)}},
 		{post, "subscriptions/{subid}/ack", "postSubscriptionAck", "Tells how far the consumers of an sse subscription have got", body(postSubscriptionAck), spec{status: http.StatusNoContent, in: acknowledgement{}}},
+		{post, "subscriptions/{subid}/rewind", "postSubscriptionRewind", "Moves a subscription to an event, back or forth, and delivers anew from there", body(postSubscriptionRewind), spec{}.io(subscriptionRewind{}, event.SubscriptionWithStatus{})},
 		{get, "subscriptions/{subid}/deliveries", "getSubscriptionDeliveries", "Lists what became of events that the node delivered itself", getDeliveries, filtered(store.Deliveries)},
 		{post, "subscriptions/{subid}/deliveries/{did}/replay", "postSubscriptionDeliveryReplay", "Tries a delivery once more", postReplay, spec{out: store.Delivery{}}},
 		{remove, "subscriptions/{subid}", "deleteSubscription", "Deletes a subscription", deleteSubscription, spec{status: http.StatusNoContent}},

@@ -212,7 +212,7 @@ func (j *judge) message(r *replay, p *pending, i int, reject string) error {
 	m := &p.messages[i]
 	m.done = true
 	if reject == "" {
-		again, err := j.again(p, m.hash)
+		again, err := j.again(p, m)
 		if err != nil {
 			return err
 		}
@@ -231,14 +231,14 @@ func (j *judge) message(r *replay, p *pending, i int, reject string) error {
 	return j.verdict(r, p, i, state, reject, true)
 }
 
-// again tells whether a message with this hash is confirmed already in the
-// epoch. Only hashes that the database has twice can be.
-func (j *judge) again(p *pending, hash wire.Hash) (bool, error) {
-	k := repeatKey(p, hash)
+// again tells whether a message with this hash, which covers its id, is confirmed
+// already in the epoch. Only those that the database has twice can be.
+func (j *judge) again(p *pending, m *judged) (bool, error) {
+	k := repeatKey(p, m.hash)
 	if was, known := j.repeated[k]; known {
 		return was, nil
 	}
-	n, err := count(j.c.tx, `SELECT COUNT(*) FROM messages WHERE hash = $1 AND audience = $2`, hash.String(), p.a.id)
+	n, err := count(j.c.tx, `SELECT COUNT(*) FROM messages WHERE id = $1 AND hash = $2 AND audience = $3`, m.header.ID, m.hash.String(), p.a.id)
 	if n > 1 {
 		j.repeated[k] = false
 	}

@@ -162,19 +162,29 @@ func (s *Service) publish(ctx context.Context, p publication) (d *store.Data, er
 	return d, nil
 }
 
-// OpenPublished reads a published content, by the SHA-256 of its bytes. What is
-// not here is fetched from the members, each in turn, and kept.
-func (s *Service) OpenPublished(ctx context.Context, hash wire.Hash) (io.ReadCloser, error) {
+// OpenPublished reads a published content, by the SHA-256 of its bytes, and
+// tells its size. What is not here is fetched from the members, each in turn, and
+// kept.
+func (s *Service) OpenPublished(ctx context.Context, hash wire.Hash) (r io.ReadCloser, size int64, err error) {
 	here, err := s.published(ctx, hash)
+	if err == nil && !here {
+		err = s.fetchPublished(ctx, hash)
+	}
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	if !here {
-		if err := s.fetchPublished(ctx, hash); err != nil {
-			return nil, err
+	err = s.DB.Read(ctx, func(tx *store.Tx) error {
+		b, err := tx.BlobByHash(store.Hex(hash.String()))
+		if err == nil {
+			size = b.Size
 		}
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
 	}
-	return s.Blobs.Open(ctx, hash, 0)
+	r, err = s.Blobs.Open(ctx, hash, 0)
+	return r, size, err
 }
 
 func (s *Service) published(ctx context.Context, hash wire.Hash) (here bool, err error) {

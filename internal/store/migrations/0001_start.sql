@@ -298,7 +298,6 @@ CREATE TABLE data (
 CREATE INDEX data_blob ON data (blob_hash) WHERE blob_hash IS NOT NULL;
 CREATE INDEX data_path ON data (namespace, blob_path) WHERE blob_path IS NOT NULL;
 CREATE INDEX data_created ON data (created);
-CREATE INDEX data_hash ON data (hash, namespace);
 
 CREATE TABLE message_data (
   message BIGINT NOT NULL,          -- messages.seq
