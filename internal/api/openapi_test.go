@@ -137,6 +137,8 @@ func TestAnswersFitTheDocument(t *testing.T) {
 	sent := into[store.Message](s.post("messages/private?confirm=true", `{"header":{"tag":"x"},"group":{"members":[{"identity":"`+net.Members[1].Name+`"}]},
 		"data":[{"value":{"a":1},"datatype":{"name":"widget","version":"1"}}]}`).is(200, ""))
 	s.post("subscriptions", `{"name":"app","options":{"readAhead":5}}`).is(201, "")
+	made := into[object](s.post("contracts/interfaces?confirm=true", `{"name":"widget","version":"1","events":[{"name":"Changed","params":[{"name":"x","schema":{"type":"integer","details":{"type":"uint256","indexed":true}}}]}]}`).is(200, ""))
+	s.post("apis?confirm=true", `{"name":"widget","interface":{"name":"widget","version":"1"}}`).is(200, "")
 	first := func(collection string) object {
 		list := into[[]object](s.get(collection+"?limit=1").is(200, ""))
 		if len(list) == 0 {
@@ -150,6 +152,7 @@ func TestAnswersFitTheDocument(t *testing.T) {
 		"batchid": sent.Batch.String(), "txnid": sent.TxID.String(), "name": "widget", "version": "1", "number": fmt.Sprint(first("network/transfers")["number"]), "nameOrId": net.Members[0].Name,
 		"eid": first("events")["id"].(string), "opid": first("operations")["id"].(string), "subid": first("subscriptions")["id"].(string),
 		"iid": first("identities")["id"].(string), "did": "did:firefly:org/" + net.Members[0].Name,
+		"interfaceId": made["id"].(string), "apiName": "widget", "eventPath": "Changed",
 	}
 	hashes := map[string]string{"groups/{hash}": string(sent.Header.Group), "verifiers/{hash}": first("verifiers")["hash"].(string)}
 	old := into[store.Message](s.post("messages/broadcast?confirm", `{"data":[{"value":"to be erased"}]}`).is(200, ""))
@@ -160,7 +163,7 @@ func TestAnswersFitTheDocument(t *testing.T) {
 	s.post("retention/policies", `{"topic":"claims","age":"90d"}`).is(201, "")
 	fitted := 0
 	for _, op := range api.Operations() {
-		if op.Method != "GET" || op.ID == "" || op.Stream || op.ID == "getNetworkNode" || op.ID == "verifyNetworkTransfer" {
+		if op.Method != "GET" || op.ID == "" || op.Stream || op.ID == "getNetworkNode" || op.ID == "getContractListenerByNameOrID" || op.ID == "verifyNetworkTransfer" {
 			continue
 		}
 		values["hash"], values["id"] = hashes[op.Path], cmp.Or(ids[op.Path], event)
