@@ -45,8 +45,8 @@ func (cmd checkCmd) Run(ctx context.Context) error {
 			return err
 		}
 	} else {
-		fmt.Printf("%d ledger records, %d pins, %d messages, %d events, %d batches, %d data items and %d attachments were checked; %d entries are open\n",
-			sum.Records, sum.Pins, sum.Messages, sum.Events, sum.Batches, sum.Data, sum.Blobs, sum.Open)
+		fmt.Printf("%d ledger records, %d pins, %d messages, %d events, %d batches, %d data items and %d attachments were checked; %d entries are open, %d data items are erased, as recorded\n",
+			sum.Records, sum.Pins, sum.Messages, sum.Events, sum.Batches, sum.Data, sum.Blobs, sum.Open, sum.Erased)
 	}
 	if sum.Differences > 0 {
 		return fmt.Errorf("%d differences", sum.Differences)

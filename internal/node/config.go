@@ -51,7 +51,8 @@ type Config struct {
 	Contracts ContractsConfig `yaml:"contracts,omitempty"`
 	Keys      KeysConfig      `yaml:"keys"`
 	Blobs     BlobsConfig     `yaml:"blobs"`
-	Events    EventsConfig    `yaml:"events,omitempty"`   // what webhooks and message brokers may use
+	Events    EventsConfig    `yaml:"events,omitempty"` // what webhooks and message brokers may use
+	Retention RetentionConfig `yaml:"retention,omitempty"`
 	Database  string          `yaml:"database"`           // SQLite file, or postgres://user@host/database; parley.db
 	Founding  string          `yaml:"founding,omitempty"` // file with the network's first epoch and its secret, at the member that founded it
 	Log       LogConfig       `yaml:"log"`

@@ -146,6 +146,7 @@ func (p *Process) join(parts *Parts, ks *file.Keys) error {
 	}
 	parts.Ledger, parts.Exchange = p.ledger, p.exchange
 	parts.Profile = ledger.NodeProfile{CertHash: certHash, SealKey: ks.SealKey(), Endpoints: c.Exchange.Advertise}
+	parts.Retention = c.Retention.retention()
 	parts.Founding, err = readFounding(c)
 	return err
 }
