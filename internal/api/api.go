@@ -163,6 +163,7 @@ func (s *server) public() http.Handler {
 func (s *server) admin() http.Handler {
 	router := newRouter(s, s.adminRoutes())
 	router.mux.HandleFunc("GET /livez", livez)
+	router.mux.HandleFunc("GET /readyz", s.readyz)
 	return s.guard(s.admit(router))
 }
 

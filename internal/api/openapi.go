@@ -59,7 +59,7 @@ func (s *server) describe(title string, routes []route) object {
 var meanings = map[string]string{
 	"ns": "Name of a namespace", "msgid": "Id of a message", "dataid": "Id of a data item", "parent": "Folder of blobs", "name": "Name", "version": "Version",
 	"hash": "Hash: 64 hexadecimal digits", "batchid": "Id of a batch", "txnid": "Id of a transaction", "opid": "Id of an operation", "collection": "Name of a collection, such as messages",
-	"eid": "Id of an event", "subid": "Id of a subscription", "did": "DID, or id of a delivery", "iid": "Id or DID of an identity", "nameOrId": "Name or id",
+	"eid": "Id of an event", "subid": "Id of a subscription", "cid": "Content identifier", "did": "DID, or id of a delivery", "iid": "Id or DID of an identity", "nameOrId": "Name or id",
 	"number": "Number of a ledger record", "audience": "network, or the hash of a group", "topic": "Topic", "address": "Address of a signing key", "id": "Id",
 	"fetchdata": "With the values of the messages", "fetchreference": "With what the event speaks of", "fetchreferences": "With what the events speak of",
 	"fetchverifiers": "With the keys of the identities", "fetchstatus": "With the state of the moment",

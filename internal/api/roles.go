@@ -15,7 +15,7 @@ type need struct {
 var needs = table(map[need][]string{
 	// Records and proofs.
 	{role: access.Auditor}: {
-		"getNamespaces", "getNamespace", "getStatus", "getStatusMultiparty", "getStatusLedger", "getStatusPeers", "getStatusIncidents",
+		"getNamespaces", "getNamespace", "getStatus", "getStatusMultiparty", "getStatusLedger", "getStatusPeers", "getStatusIncidents", "getStatusBatchManager",
 		"getMsgs", "getMsgByID", "getMsgData", "getMsgEvents", "getMsgTxn",
 		"getData", "getDataByID", "getDataMsgs", "getDatatypes", "getDatatypeByName",
 		"getGroups", "getGroupByHash", "getBatches", "getBatchByID", "getPins", "getNextPins",
@@ -26,7 +26,7 @@ var needs = table(map[need][]string{
 		"getNetworkOrgs", "getNetworkOrg", "getNetworkNodes", "getNetworkNode", "getNetworkIdentities", "getNetworkIdentityByDID", "getNetworkDIDDocByDID",
 		"getNetworkMembers", "getNetworkProposals", "getNetworkTransfers", "getNetworkTransfer", "verifyNetworkTransfer", "getContextBlockers",
 	},
-	{role: access.Auditor, payloads: true}: {"getDataValue", "getDataBlob", "getDataSubPaths"},
+	{role: access.Auditor, payloads: true}: {"getDataValue", "getDataBlob", "getDataSubPaths", "getPublished"},
 
 	// Subscriptions, whose options are an application's, and whose positions move
 	// when their events are taken.
@@ -38,14 +38,14 @@ var needs = table(map[need][]string{
 	// What an application does.
 	{role: access.Operator}: {
 		"postNewMessageBroadcast", "postNewMessagePrivate", "postNewMessageRequestReply",
-		"postData", "deleteData", "postNewDatatype",
+		"postData", "deleteData", "postNewDatatype", "postDataValuePublish", "postDataBlobPublish", "postBatchCancel", "postOpRetry",
 		"postNewSubscription", "putSubscription", "deleteSubscription", "postSubscriptionDeliveryReplay",
 		"postNewIdentity", "patchUpdateIdentity",
 	},
 
 	// What binds the organisation, or changes the node.
 	{role: access.Admin}: {
-		"postNewOrganizationSelf", "postNodesSelf",
+		"postNewOrganization", "postNewOrganizationSelf", "postNodesSelf", "postPinsRewind", "postNetworkAction",
 		"postNetworkProposal", "postNetworkVote", "postNetworkKey", "deleteNetworkKey",
 	},
 })
