@@ -11,6 +11,7 @@ import (
 
 	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/blob"
+	"github.com/parley-node/parley/internal/contract"
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/message"
@@ -21,6 +22,7 @@ import (
 
 // Deps is what the API stands on. All fields without another remark are needed.
 type Deps struct {
+	Host        *Host  // of several namespaces; nil if this one is served alone
 	Namespace   string // local name of the namespace that is served
 	NetworkName string // its name on the network; Namespace if empty
 	Description string
@@ -36,6 +38,7 @@ type Deps struct {
 	Streams       *event.Streams  // nil for ones that end with their connections alone
 	Deliveries    *event.Outbound // nil if this node makes none: then nothing can be replayed
 	Blobs         blob.Store
+	Contracts     *contract.Service // nil in a namespace without a chain for contracts: then these operations are refused
 
 	// Verify reads a record of the network contract from the chain again and
 	// checks it against the stored one. Nil if this node cannot: then asking is
@@ -52,6 +55,10 @@ type Deps struct {
 	// ClaimOrg and ClaimNode announce this member's organisation and node to the
 	// network, which the node does by itself when they are missing.
 	ClaimOrg, ClaimNode func(ctx context.Context) (*store.Message, error)
+
+	// Reset makes the process read its configuration again: it answers what is
+	// wrong with it, or nil and then restarts what changed. Nil if there is none.
+	Reset func(ctx context.Context) error
 
 	Access        *access.Control // who may call; nil lets everybody do everything
 	OpenMetrics   bool            // the metrics need no caller: they are served on loopback
@@ -118,10 +125,17 @@ type API struct {
 	Admin http.Handler
 	// Metrics serves /metrics in the Prometheus format, and /livez.
 	Metrics http.Handler
+
+	server *server
 }
 
 // New makes the handlers. They share their counters.
 func New(d Deps) *API {
+	s := newServer(d)
+	return &API{Public: s.public(), Admin: s.admin(), Metrics: s.metricsHandler(s.metrics.registry), server: s}
+}
+
+func newServer(d Deps) *server {
 	d.Limits.complete()
 	d.NetworkName = cmp.Or(d.NetworkName, d.Namespace)
 	if d.Logger == nil {
@@ -136,17 +150,13 @@ func New(d Deps) *API {
 	if d.Access == nil {
 		d.Access = access.Everybody()
 	}
-	if d.Streams == nil {
+	if d.Streams == nil && d.Subscriptions != nil {
 		d.Streams = event.NewStreams(d.Subscriptions, event.StreamConfig{Logger: d.Logger})
 	}
 	s := &server{Deps: d}
 	s.gate = gate{db: d.DB, queued: d.Messages.HandedIn, limits: d.Limits, now: d.Now}
 	s.metrics = newMetrics(s)
-	return &API{
-		Public:  s.public(),
-		Admin:   s.admin(),
-		Metrics: s.metricsHandler(),
-	}
+	return s
 }
 
 func (s *server) public() http.Handler {
@@ -162,6 +172,9 @@ func (s *server) public() http.Handler {
 
 func (s *server) admin() http.Handler {
 	router := newRouter(s, s.adminRoutes())
+	if s.Namespace == "" {
+		router.add(spiBase, s.spiRoutes())
+	}
 	router.mux.HandleFunc("GET /livez", livez)
 	router.mux.HandleFunc("GET /readyz", s.readyz)
 	return s.guard(s.admit(router))

@@ -90,8 +90,8 @@ func (c *call) run() {
 }
 
 func (c *call) handle() (any, error) {
-	if ns := c.r.PathValue("ns"); ns != "" && !c.op.spec.global && c.localName(ns) != c.Namespace {
-		return nil, noNamespace(ns)
+	if err := c.served(); err != nil {
+		return nil, err
 	}
 	if err := c.permit(); err != nil {
 		c.metrics.refused(err)
@@ -109,6 +109,29 @@ func (c *call) handle() (any, error) {
 	return c.op.handle(c)
 }
 
+// served refuses what is for a namespace that is not this server's, or for one
+// that does not run.
+func (c *call) served() error {
+	if c.op.spec.global {
+		return nil
+	}
+	ns := c.r.PathValue("ns")
+	if c.Namespace == "" { // the host's own server: it serves none
+		_, err := c.Host.running(ns)
+		if err == nil {
+			err = errs.New("FF10441", http.StatusPreconditionFailed, "The namespace has started just now; try again")
+		}
+		return err
+	}
+	if ns != "" && c.localName(ns) != c.Namespace {
+		return noNamespace(ns)
+	}
+	return c.offered()
+}
+
+// unnamed is what one client writes where its user left the namespace out.
+const unnamed = "undefined"
+
 // permit judges whether the caller may do this here.
 func (c *call) permit() error {
 	namespace := c.Namespace
@@ -121,10 +144,9 @@ func (c *call) permit() error {
 // payloads reports whether the caller may see values and blobs.
 func (c *call) payloads() bool { return c.caller.Payloads(c.Namespace) }
 
-// localName is the namespace that a path names. One client writes "undefined"
-// where its user left the namespace out.
+// localName is the namespace that a path names.
 func (s *server) localName(ns string) string {
-	if ns == "undefined" {
+	if ns == unnamed {
 		return s.Namespace
 	}
 	return ns

@@ -14,6 +14,7 @@ import (
 
 	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/errs"
+	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/store"
 )
 
@@ -26,32 +27,30 @@ type metrics struct {
 	refusals *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 
-	messages    *prometheus.Desc
-	outbox      *prometheus.Desc
-	records     *prometheus.Desc
-	unapplied   *prometheus.Desc
-	lastEvent   *prometheus.Desc
-	writes      *prometheus.Desc
-	handedIn    *prometheus.Desc
-	commits     *prometheus.Desc
-	incidents   *prometheus.Desc
-	connections *prometheus.Desc
-	sockets     *prometheus.Desc
-	oldest      *prometheus.Desc
-	blocked     *prometheus.Desc
-	finalAge    *prometheus.Desc
-	connected   *prometheus.Desc
-	peers       *prometheus.Desc
-	peerAge     *prometheus.Desc
-	peerFails   *prometheus.Desc
-	lag         *prometheus.Desc
-	dead        *prometheus.Desc
+	messages  *prometheus.Desc
+	outbox    *prometheus.Desc
+	records   *prometheus.Desc
+	unapplied *prometheus.Desc
+	lastEvent *prometheus.Desc
+	writes    *prometheus.Desc
+	handedIn  *prometheus.Desc
+	commits   *prometheus.Desc
+	incidents *prometheus.Desc
+	oldest    *prometheus.Desc
+	blocked   *prometheus.Desc
+	finalAge  *prometheus.Desc
+	connected *prometheus.Desc
+	peers     *prometheus.Desc
+	peerAge   *prometheus.Desc
+	peerFails *prometheus.Desc
+	lag       *prometheus.Desc
+	dead      *prometheus.Desc
 }
 
 // all are the numbers that are read when they are asked for.
 func (m *metrics) all() []*prometheus.Desc {
-	return []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.handedIn, m.commits, m.incidents, m.connections,
-		m.sockets, m.oldest, m.blocked, m.finalAge, m.connected, m.peers, m.peerAge, m.peerFails, m.lag, m.dead}
+	return []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.handedIn, m.commits, m.incidents,
+		m.oldest, m.blocked, m.finalAge, m.connected, m.peers, m.peerAge, m.peerFails, m.lag, m.dead}
 }
 
 // listedSubscriptions bounds how many subscriptions have numbers of their own.
@@ -76,28 +75,36 @@ func newMetrics(s *server) *metrics {
 			Name: "parley_http_request_seconds", Help: "Time to answer an API request.",
 			Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
 		}, []string{"method"}),
-		messages:    desc("messages_open", "Messages without a verdict.", "state"),
-		outbox:      desc("outbox_waiting", "Parcels that wait for peers."),
-		records:     desc("ledger_records", "Number of the last ledger record read."),
-		unapplied:   desc("ledger_records_waiting", "Ledger records read and not applied yet."),
-		lastEvent:   desc("events_last_sequence", "Sequence of the newest event."),
-		writes:      desc("database_writes_waiting", "Writes running or waiting for the database."),
-		handedIn:    desc("messages_handed_in", "Messages on their way into the database."),
-		commits:     desc("database_commits_total", "Transactions committed since start."),
-		incidents:   desc("incidents", "Incidents recorded."),
-		connections: desc("websocket_connections", "Connected WebSocket clients."),
-		sockets:     desc("sockets_open", "WebSockets and event streams open."),
-		oldest:      desc("message_oldest_open_seconds", "Age of the oldest message without a verdict; 0 if there is none."),
-		blocked:     desc("contexts_waiting", "Topics in which something waits for its verdict."),
-		finalAge:    desc("ledger_final_age_seconds", "Age of the last final block that was read; absent before the first."),
-		connected:   desc("ledger_connected", "1 while the ledger can be followed, else 0."),
-		peers:       desc("peer_waiting", "Parcels that wait for a member.", "peer"),
-		peerAge:     desc("peer_oldest_seconds", "How long the oldest of them has waited; 0 if there is none.", "peer"),
-		peerFails:   desc("peer_failures", "Attempts to reach a member that failed in a row.", "peer"),
-		lag:         desc("subscription_lag_events", "Events that a durable subscription has not acknowledged.", "namespace", "subscription"),
-		dead:        desc("subscription_dead_deliveries", "Deliveries of a subscription that were given up.", "namespace", "subscription"),
+		messages:  desc("messages_open", "Messages without a verdict.", "state"),
+		outbox:    desc("outbox_waiting", "Parcels that wait for peers."),
+		records:   desc("ledger_records", "Number of the last ledger record read."),
+		unapplied: desc("ledger_records_waiting", "Ledger records read and not applied yet."),
+		lastEvent: desc("events_last_sequence", "Sequence of the newest event."),
+		writes:    desc("database_writes_waiting", "Writes running or waiting for the database."),
+		handedIn:  desc("messages_handed_in", "Messages on their way into the database."),
+		commits:   desc("database_commits_total", "Transactions committed since start."),
+		incidents: desc("incidents", "Incidents recorded."),
+		oldest:    desc("message_oldest_open_seconds", "Age of the oldest message without a verdict; 0 if there is none."),
+		blocked:   desc("contexts_waiting", "Topics in which something waits for its verdict."),
+		finalAge:  desc("ledger_final_age_seconds", "Age of the last final block that was read; absent before the first."),
+		connected: desc("ledger_connected", "1 while the ledger can be followed, else 0."),
+		peers:     desc("peer_waiting", "Parcels that wait for a member.", "peer"),
+		peerAge:   desc("peer_oldest_seconds", "How long the oldest of them has waited; 0 if there is none.", "peer"),
+		peerFails: desc("peer_failures", "Attempts to reach a member that failed in a row.", "peer"),
+		lag:       desc("subscription_lag_events", "Events that a durable subscription has not acknowledged.", "subscription"),
+		dead:      desc("subscription_dead_deliveries", "Deliveries of a subscription that were given up.", "subscription"),
 	}
-	m.registry.MustRegister(m, m.requests, m.refusals, m.seconds, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.requests, m.refusals, m.seconds)
+	if s.Namespace != "" {
+		m.registry.MustRegister(m)
+	}
+	if s.Namespace == "" || s.Host == nil { // once in a process
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_websocket_connections", Help: "Connected WebSocket clients."},
+			func() float64 { return float64(len(s.WebSockets.Connections())) }))
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_sockets_open", Help: "WebSockets and event streams open."},
+			func() float64 { return float64(s.Access.Sockets()) }))
+		m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	}
 	return m
 }
 
@@ -143,10 +150,10 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	gauge(m.writes, float64(m.s.DB.WritesWaiting()))
 	gauge(m.handedIn, float64(m.s.Messages.HandedIn()))
 	to <- prometheus.MustNewConstMetric(m.commits, prometheus.CounterValue, float64(m.s.DB.Commits()))
-	gauge(m.connections, float64(len(m.s.WebSockets.Connections())))
 
-	gauge(m.sockets, float64(m.s.Access.Sockets()))
-	gauge(m.blocked, float64(m.s.Messages.BlockedContexts()))
+	if m.s.networked() {
+		gauge(m.blocked, float64(m.s.Messages.BlockedContexts()))
+	}
 	connected := 1.0
 	if m.s.Connection != nil && m.s.Connection().State != stateConnected {
 		connected = 0
@@ -155,7 +162,11 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	peers, err := m.s.Messages.PeersStatus(ctx)
+	var peers []message.PeerStatus
+	var err error
+	if m.s.networked() {
+		peers, err = m.s.Messages.PeersStatus(ctx)
+	}
 	if err != nil {
 		m.s.Logger.Error("the database cannot be read for the metrics", "error", err)
 		to <- prometheus.NewInvalidMetric(m.peers, err)
@@ -196,14 +207,14 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		if err != nil {
 			return err
 		}
-		lags, err := tx.SubscriptionLags(listedSubscriptions)
+		lags, err := tx.SubscriptionLags(m.s.Namespace, listedSubscriptions)
 		if err != nil {
 			return err
 		}
 		gauge(m.oldest, m.age(oldest))
 		for _, l := range lags {
-			gauge(m.lag, float64(l.Events), l.Namespace, l.Name)
-			gauge(m.dead, float64(l.Dead), l.Namespace, l.Name)
+			gauge(m.lag, float64(l.Events), l.Name)
+			gauge(m.dead, float64(l.Dead), l.Name)
 		}
 		if ledger.Final != nil {
 			var final struct {
@@ -238,9 +249,9 @@ func (m *metrics) age(t store.Time) float64 {
 	return max(m.s.Now().Sub(t.Time()).Seconds(), 0)
 }
 
-func (s *server) metricsHandler() http.Handler {
+func (s *server) metricsHandler(from prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
-	numbers := promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{})
+	numbers := promhttp.HandlerFor(from, promhttp.HandlerOpts{})
 	mux.HandleFunc("GET /livez", livez)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	if s.OpenMetrics {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/parley-node/parley/internal/identity"
@@ -25,8 +26,35 @@ func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	var out readiness
-	not := func(reason string) { out.Reasons = append(out.Reasons, reason) }
+	if s.Namespace != "" {
+		out.Reasons = s.obstacles(ctx)
+	} else {
+		for name, n := range s.Host.all() {
+			if n.api == nil {
+				out.Reasons = append(out.Reasons, "namespace "+name+" does not run")
+				continue
+			}
+			for _, reason := range n.api.server.obstacles(ctx) {
+				out.Reasons = append(out.Reasons, "namespace "+name+": "+reason)
+			}
+		}
+		slices.Sort(out.Reasons)
+	}
+	out.Ready = len(out.Reasons) == 0
+	status := http.StatusOK
+	if !out.Ready {
+		status = http.StatusServiceUnavailable
+	}
+	_ = writeJSON(w, status, out) // it always becomes JSON
+}
+
+// obstacles are what is in the way of a namespace's messages.
+func (s *server) obstacles(ctx context.Context) (reasons []string) {
+	not := func(reason string) { reasons = append(reasons, reason) }
 	err := s.DB.Read(ctx, func(tx *store.Tx) error {
+		if !s.networked() {
+			return nil
+		}
 		org, err := identity.OrgIdentity(tx, s.Namespace, s.Messages.Self.Org)
 		if err != nil {
 			return err
@@ -55,10 +83,5 @@ func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
 	if err := s.gate.enter(ctx); err != nil {
 		not("too much waits: new messages are refused")
 	}
-	out.Ready = len(out.Reasons) == 0
-	status := http.StatusOK
-	if !out.Ready {
-		status = http.StatusServiceUnavailable
-	}
-	_ = writeJSON(w, status, out) // it always becomes JSON
+	return reasons
 }

@@ -4,8 +4,9 @@ import "github.com/parley-node/parley/internal/access"
 
 // need is what a caller must have to be let to an operation.
 type need struct {
-	role     access.Role
-	payloads bool // and an auditor, the right to see payloads
+	role       access.Role
+	payloads   bool // and an auditor, the right to see payloads
+	everywhere bool // in all namespaces: what it does is not of one
 }
 
 // needs says for each operation, by its id, what it needs: the whole policy on
@@ -48,6 +49,7 @@ var needs = table(map[need][]string{
 		"postNewOrganization", "postNewOrganizationSelf", "postNodesSelf", "postPinsRewind", "postNetworkAction",
 		"postNetworkProposal", "postNetworkVote", "postNetworkKey", "deleteNetworkKey",
 	},
+	{role: access.Admin, everywhere: true}: {"spiGetNamespaces", "spiGetNamespace", "spiGetOps", "spiGetOpByID", "spiPatchOpByID", "spiPostReset"},
 })
 
 // table turns the policy around.
@@ -69,5 +71,5 @@ func (op *route) needs() need {
 	if n, ok := needs[op.id]; ok {
 		return n
 	}
-	return need{role: access.Admin}
+	return need{role: access.Admin, everywhere: true}
 }

@@ -50,13 +50,13 @@ const maxClientFrame = 256 << 10
 // WebSockets serves event subscriptions to WebSocket clients. It handles /ws;
 // ServeNamespace handles the path of one namespace.
 type WebSockets struct {
-	cfg        WebSocketConfig
-	namespaces map[string]*Subscriptions
+	cfg WebSocketConfig
 
-	mu      sync.Mutex
-	conns   map[*connection]struct{}
-	closed  bool
-	running sync.WaitGroup
+	mu         sync.Mutex
+	namespaces map[string]*Subscriptions
+	conns      map[*connection]struct{}
+	closed     bool
+	running    sync.WaitGroup
 }
 
 // NewWebSockets returns the WebSocket handler for the subscriptions of one or
@@ -79,6 +79,44 @@ func NewWebSockets(cfg WebSocketConfig, namespaces ...*Subscriptions) *WebSocket
 	return s
 }
 
+// Add serves the subscriptions of one more namespace from now on.
+func (s *WebSockets) Add(n *Subscriptions) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.namespaces[n.log.namespace] = n
+}
+
+// Remove ends serving a namespace: the connections that have a subscription of
+// it are closed in order, and their clients connect again. ctx bounds how long
+// that takes.
+func (s *WebSockets) Remove(ctx context.Context, namespace string) {
+	s.mu.Lock()
+	delete(s.namespaces, namespace)
+	var conns []*connection
+	for c := range s.conns {
+		if c.serves(namespace) {
+			conns = append(conns, c)
+		}
+	}
+	s.mu.Unlock()
+	var ended sync.WaitGroup
+	for _, c := range conns {
+		ended.Go(func() {
+			c.shutdown(ctx)
+			c.deliveries.Wait()
+		})
+	}
+	ended.Wait()
+}
+
+// subscriptions are those of a namespace, if it is served.
+func (s *WebSockets) subscriptions(namespace string) (*Subscriptions, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, known := s.namespaces[namespace]
+	return n, known
+}
+
 // ServeHTTP upgrades a request for /ws, whose client names the namespace of each
 // subscription. It returns when the connection has ended, which it does at the
 // latest with the request's context.
@@ -87,7 +125,7 @@ func (s *WebSockets) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve
 // ServeNamespace upgrades a request for the path of one namespace; an unknown
 // one is answered with FF10109 (404) before the upgrade.
 func (s *WebSockets) ServeNamespace(w http.ResponseWriter, r *http.Request, namespace string) {
-	if _, known := s.namespaces[namespace]; !known {
+	if _, known := s.subscriptions(namespace); !known {
 		refuse(w, errs.NoSuch("namespace", namespace))
 		return
 	}

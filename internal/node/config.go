@@ -31,22 +31,23 @@ type Config struct {
 	// Dir is the member's folder: that of the configuration file.
 	Dir string `yaml:"-"`
 
-	Org       OrgConfig      `yaml:"org"`
-	Node      NodeConfig     `yaml:"node"`
-	Namespace string         `yaml:"namespace"` // local name of the network; default
-	API       APIConfig      `yaml:"api"`
-	Access    AccessConfig   `yaml:"access,omitempty"` // who may call; without it everybody on this machine
-	Admin     ListenConfig   `yaml:"admin"`            // status for operators; 127.0.0.1:5001
-	Metrics   ListenConfig   `yaml:"metrics"`          // Prometheus; 127.0.0.1:6000
-	Exchange  ExchangeConfig `yaml:"exchange"`
-	Ledger    LedgerConfig   `yaml:"ledger"`
-	Keys      KeysConfig     `yaml:"keys"`
-	Blobs     BlobsConfig    `yaml:"blobs"`
-	Events    EventsConfig   `yaml:"events,omitempty"`   // what webhooks and message brokers may use
-	Database  string         `yaml:"database"`           // SQLite file, or postgres://user@host/database; parley.db
-	Founding  string         `yaml:"founding,omitempty"` // file with the network's first epoch and its secret, at the member that founded it
-	Log       LogConfig      `yaml:"log"`
-	Tracing   TracingConfig  `yaml:"tracing,omitempty"` // to an OpenTelemetry collector; none
+	Org       OrgConfig       `yaml:"org"`
+	Node      NodeConfig      `yaml:"node"`
+	Namespace string          `yaml:"namespace"` // local name of the network; default
+	API       APIConfig       `yaml:"api"`
+	Access    AccessConfig    `yaml:"access,omitempty"` // who may call; without it everybody on this machine
+	Admin     ListenConfig    `yaml:"admin"`            // status for operators; 127.0.0.1:5001
+	Metrics   ListenConfig    `yaml:"metrics"`          // Prometheus; 127.0.0.1:6000
+	Exchange  ExchangeConfig  `yaml:"exchange"`
+	Ledger    LedgerConfig    `yaml:"ledger"`
+	Contracts ContractsConfig `yaml:"contracts,omitempty"`
+	Keys      KeysConfig      `yaml:"keys"`
+	Blobs     BlobsConfig     `yaml:"blobs"`
+	Events    EventsConfig    `yaml:"events,omitempty"`   // what webhooks and message brokers may use
+	Database  string          `yaml:"database"`           // SQLite file, or postgres://user@host/database; parley.db
+	Founding  string          `yaml:"founding,omitempty"` // file with the network's first epoch and its secret, at the member that founded it
+	Log       LogConfig       `yaml:"log"`
+	Tracing   TracingConfig   `yaml:"tracing,omitempty"` // to an OpenTelemetry collector; none
 }
 
 // OrgConfig names the organisation. Name and salt give its id on the ledger, so
@@ -277,6 +278,7 @@ func (c *Config) check(hasNetwork bool) error {
 	}
 	c.checkLedger(bad)
 	c.Events.check(bad)
+	c.Contracts.check(bad)
 	c.checkAccess(bad)
 	if c.Keys.PassphraseFile != "" && c.Keys.PassphraseEnv != "" {
 		bad("keys", "passphraseFile and passphraseEnv are both set; keep one")

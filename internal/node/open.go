@@ -41,6 +41,7 @@ type Process struct {
 	db        *store.DB
 	exchange  *mtls.Exchange
 	ledger    *lateLedger
+	chain     *Gateway
 	validator *validator // nil without the bundled ledger
 	sockets   *event.WebSockets
 	streams   *event.Streams
@@ -90,7 +91,11 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 	if err != nil {
 		return p, err
 	}
-	if err := p.openLedger(ks); err != nil {
+	chain, err := p.openLedger(ks)
+	if err != nil {
+		return p, err
+	}
+	if p.chain, err = p.gateway(ks, chain); err != nil {
 		return p, err
 	}
 	founding, err := readFounding(c)
@@ -113,7 +118,7 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 			Org: c.OrgID(), Name: c.Org.Name, Salt: c.Org.Salt, Key: addresses[0], Node: c.Node.ID, NodeName: c.Node.Name,
 		},
 		Namespace: c.Namespace, ChainID: c.Ledger.ChainID, Contract: c.Ledger.Contract,
-		DB: p.db, Keys: ks, Ledger: p.ledger, Exchange: p.exchange, Blobs: blobs,
+		DB: p.db, Keys: ks, Ledger: p.ledger, Exchange: p.exchange, Blobs: blobs, Gateway: p.chain,
 		Profile:  ledger.NodeProfile{CertHash: certHash, SealKey: ks.SealKey(), Endpoints: c.Exchange.Advertise},
 		Founding: founding, Outbound: outbound, Trace: record, Log: log,
 	})
@@ -172,11 +177,11 @@ func (c *Config) passphrase() (string, error) {
 
 // openLedger prepares the connection to the chain. The bundled ledger's
 // endpoint is the validator that this process supervises.
-func (p *Process) openLedger(ks *file.Keys) error {
+func (p *Process) openLedger(ks *file.Keys) (evm.Config, error) {
 	c := &p.Config.Ledger
 	fees, err := evm.ParseFees(c.Fees)
 	if err != nil {
-		return err
+		return evm.Config{}, err
 	}
 	cfg := evm.Config{
 		URLs: c.URLs, WebSocket: c.WebSocket, Contract: c.Contract, FromBlock: c.FromBlock, ChainID: c.ChainID,
@@ -187,7 +192,7 @@ func (p *Process) openLedger(ks *file.Keys) error {
 		p.validator = newValidator(p.Config, p.log)
 		cfg.URLs, cfg.WebSocket = []string{"http://" + c.Bundled.RPC}, "ws://"+c.Bundled.RPC
 	case len(c.URLs) == 0:
-		return errors.New("ledger: neither bundled nor urls is set")
+		return cfg, errors.New("ledger: neither bundled nor urls is set")
 	}
 	p.ledger = &lateLedger{retry: make(chan struct{}, 1), open: func(ctx context.Context) (*evm.Ledger, error) {
 		cfg := cfg
@@ -203,7 +208,7 @@ func (p *Process) openLedger(ks *file.Keys) error {
 	if p.validator != nil {
 		p.validator.running = p.ledger.woken
 	}
-	return nil
+	return cfg, nil
 }
 
 // listen binds the HTTP ports, so that a taken one is told at once.
@@ -219,7 +224,7 @@ func (p *Process) listen(version string) error {
 	surface := api.New(api.Deps{
 		Namespace: p.Namespace, Version: version,
 		DB: p.db, Messages: p.Messages, Network: p.Network, Log: p.Events, Subscriptions: p.Subscriptions,
-		WebSockets: p.sockets, Streams: p.streams, Deliveries: p.Deliveries, Blobs: p.Blobs, Verify: p.verify, Connection: p.connection, Disk: p.space.forecast, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
+		WebSockets: p.sockets, Streams: p.streams, Deliveries: p.Deliveries, Blobs: p.Blobs, Contracts: p.Contracts, Verify: p.verify, Connection: p.connection, Disk: p.space.forecast, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
 		Trace: p.Trace, PublicURL: c.API.PublicURL,
 		Security: api.Security{AllowedHosts: c.API.AllowedHosts, AllowedOrigins: c.API.AllowedOrigins},
 		Access:   p.access, OpenMetrics: loopback(c.Metrics.Listen), QuietRequests: c.Log.Requests == "off",
@@ -358,6 +363,9 @@ func (p *Process) close() error {
 	}
 	if p.ledger != nil {
 		p.ledger.Close()
+	}
+	if p.chain != nil {
+		p.chain.Chain.Close()
 	}
 	if p.db != nil {
 		err = errors.Join(err, p.db.Close())

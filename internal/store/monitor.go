@@ -87,24 +87,25 @@ func (tx *Tx) OldestOpen() (t Time, err error) {
 
 // SubscriptionLag is how far a durable subscription is behind the log.
 type SubscriptionLag struct {
-	Namespace, Name string
-	Events          int64 // since its stored position
-	Dead            int64 // deliveries given up
+	Name   string
+	Events int64 // since its stored position
+	Dead   int64 // deliveries given up
 }
 
-// SubscriptionLags lists the durable subscriptions, at most so many.
-func (tx *Tx) SubscriptionLags(most int) ([]SubscriptionLag, error) {
+// SubscriptionLags lists the durable subscriptions of a namespace, at most so
+// many.
+func (tx *Tx) SubscriptionLags(namespace string, most int) ([]SubscriptionLag, error) {
 	last, err := tx.LastEvent()
 	if err != nil {
 		return nil, err
 	}
 	lags, err := queryAll(tx, func(r *Rows, l *SubscriptionLag) error {
 		var position int64
-		err := r.Scan(&l.Namespace, &l.Name, &position, &l.Dead)
+		err := r.Scan(&l.Name, &position, &l.Dead)
 		l.Events = max(last-position, 0)
 		return err
-	}, `SELECT s.namespace, s.name, s.position, (SELECT COUNT(*) FROM deliveries d WHERE d.subscription = s.id AND d.state = 'dead')
-		FROM subscriptions s ORDER BY s.seq LIMIT $1`, most)
+	}, `SELECT s.name, s.position, (SELECT COUNT(*) FROM deliveries d WHERE d.subscription = s.id AND d.state = 'dead')
+		FROM subscriptions s WHERE s.namespace = $1 ORDER BY s.seq LIMIT $2`, namespace, most)
 	if err != nil {
 		return nil, fmt.Errorf("reading how far subscriptions are: %w", err)
 	}
