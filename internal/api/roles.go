@@ -26,6 +26,8 @@ var needs = table(map[need][]string{
 		"getIdentities", "getIdentityByID", "getIdentityDID", "getIdentityVerifiers", "getVerifiers", "getVerifierByID", "postVerifiersResolve",
 		"getNetworkOrgs", "getNetworkOrg", "getNetworkNodes", "getNetworkNode", "getNetworkIdentities", "getNetworkIdentityByDID", "getNetworkDIDDocByDID",
 		"getNetworkMembers", "getNetworkProposals", "getNetworkTransfers", "getNetworkTransfer", "verifyNetworkTransfer", "getContextBlockers",
+		"getContractInterfaces", "getContractInterface", "getContractInterfaceByNameAndVersion", "getContractAPIs", "getContractAPIByName", "getContractAPIInterface",
+		"getContractListeners", "getContractListenerByNameOrID", "getContractAPIListeners", "getContractSigners",
 	},
 	{role: access.Auditor, payloads: true}: {"getDataValue", "getDataBlob", "getDataSubPaths", "getPublished"},
 
@@ -34,6 +36,7 @@ var needs = table(map[need][]string{
 	{role: access.Reader}: {
 		"getWebSockets", "getSubscriptions", "getSubscriptionByID", "getSubscriptionEventsFiltered", "getSubscriptionStream",
 		"postSubscriptionAck", "getSubscriptionDeliveries",
+		"postContractQuery", "postContractAPIQuery", "postContractListenerSignature", "postGenerateContractInterface",
 	},
 
 	// What an application does.
@@ -42,11 +45,16 @@ var needs = table(map[need][]string{
 		"postData", "deleteData", "postNewDatatype", "postDataValuePublish", "postDataBlobPublish", "postBatchCancel", "postOpRetry",
 		"postNewSubscription", "putSubscription", "deleteSubscription", "postSubscriptionDeliveryReplay",
 		"postNewIdentity", "patchUpdateIdentity",
+		"postContractInvoke", "postContractDeploy", "postContractAPIInvoke", "postOpCancel", "postOpReplace",
+		"postNewContractInterface", "postContractInterfacePublish", "deleteContractInterface",
+		"postNewContractAPI", "putContractAPI", "postContractAPIPublish", "deleteContractAPI",
+		"postNewContractListener", "postContractAPIListeners", "deleteContractListener",
 	},
 
 	// What binds the organisation, or changes the node.
 	{role: access.Admin}: {
 		"postNewOrganization", "postNewOrganizationSelf", "postNodesSelf", "postPinsRewind", "postNetworkAction",
+		"postContractSignerSuspend", "postContractSignerResume",
 		"postNetworkProposal", "postNetworkVote", "postNetworkKey", "deleteNetworkKey",
 	},
 	{role: access.Admin, everywhere: true}: {"spiGetNamespaces", "spiGetNamespace", "spiGetOps", "spiGetOpByID", "spiPatchOpByID", "spiPostReset"},
