@@ -42,6 +42,7 @@ type cli struct {
 	Bench   benchCmd   `cmd:"" help:"Measure latency and throughput of running nodes."`
 	Config  configCmd  `cmd:"" help:"Print or check a configuration."`
 	Migrate migrateCmd `cmd:"" help:"Move a node's database to PostgreSQL, or to another release."`
+	Signer  signerCmd  `cmd:"" help:"Sign transactions for nodes elsewhere."`
 	Ledger  ledgerCmd  `cmd:"" help:"Run a validator of the bundled ledger by itself."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

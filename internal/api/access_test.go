@@ -97,13 +97,18 @@ func TestThePolicyAndTheTableOfRoutesFit(t *testing.T) {
 	for _, op := range api.Operations() {
 		known[op.ID] = true
 		if op.ID != "" && !op.Stated {
-			t.Errorf("%s %s (%s) stands in no line of the policy: add it to needs", op.Method, op.Path, op.ID)
+			t.Errorf("%s %s (%s) stands in no line of the policy: add it to granted", op.Method, op.Path, op.ID)
 		}
 		if changes := op.Method != http.MethodGet && !slices.Contains(asks, op.ID); changes && op.ID != "" && op.Role < access.Operator {
 			t.Errorf("%s %s changes something, and needs only %s", op.Method, op.Path, op.Role)
 		}
 	}
+	twice := map[string]bool{}
 	for _, id := range api.Policy() {
+		if twice[id] {
+			t.Errorf("the policy speaks of %s twice", id)
+		}
+		twice[id] = true
 		if !known[id] {
 			t.Errorf("the policy speaks of %s, which is no operation", id)
 		}

@@ -39,8 +39,8 @@ func operations(routes []route) []Operation {
 // Policy is the ids in the policy of roles.
 func Policy() []string {
 	var ids []string
-	for id := range needs {
-		ids = append(ids, id)
+	for _, list := range granted {
+		ids = append(ids, list...)
 	}
 	return ids
 }

@@ -9,11 +9,11 @@ type need struct {
 	everywhere bool // in all namespaces: what it does is not of one
 }
 
-// needs says for each operation, by its id, what it needs: the whole policy on
+// granted says for each operation, by its id, what it needs: the whole policy on
 // one page. An operation that does not stand here needs the highest role.
 //
 // What an auditor gets to see of values is in withhold.go.
-var needs = table(map[need][]string{
+var granted = map[need][]string{
 	// Records and proofs.
 	{role: access.Auditor}: {
 		"getNamespaces", "getNamespace", "getStatus", "getStatusMultiparty", "getStatusLedger", "getStatusPeers", "getStatusIncidents", "getStatusBatchManager",
@@ -26,8 +26,9 @@ var needs = table(map[need][]string{
 		"getIdentities", "getIdentityByID", "getIdentityDID", "getIdentityVerifiers", "getVerifiers", "getVerifierByID", "postVerifiersResolve",
 		"getNetworkOrgs", "getNetworkOrg", "getNetworkNodes", "getNetworkNode", "getNetworkIdentities", "getNetworkIdentityByDID", "getNetworkDIDDocByDID",
 		"getNetworkMembers", "getNetworkProposals", "getNetworkTransfers", "getNetworkTransfer", "verifyNetworkTransfer", "getContextBlockers",
-		"getContractInterfaces", "getContractInterface", "getContractInterfaceByNameAndVersion", "getContractAPIs", "getContractAPIByName", "getContractAPIInterface",
-		"getContractListeners", "getContractListenerByNameOrID", "getContractAPIListeners", "getContractSigners",
+		"getContractInterfaces", "getContractInterface", "getContractInterfaceByNameAndVersion", "postGenerateContractInterface",
+		"getContractListeners", "getContractListenerByNameOrID", "postContractListenerSignature", "getContractSigners",
+		"getContractAPIs", "getContractAPIByName", "getContractAPIInterface", "getContractAPIListeners",
 	},
 	{role: access.Auditor, payloads: true}: {"getDataValue", "getDataBlob", "getDataSubPaths", "getPublished"},
 
@@ -36,7 +37,7 @@ var needs = table(map[need][]string{
 	{role: access.Reader}: {
 		"getWebSockets", "getSubscriptions", "getSubscriptionByID", "getSubscriptionEventsFiltered", "getSubscriptionStream",
 		"postSubscriptionAck", "getSubscriptionDeliveries",
-		"postContractQuery", "postContractAPIQuery", "postContractListenerSignature", "postGenerateContractInterface",
+		"postContractQuery", "postContractAPIQuery", // what a contract says
 	},
 
 	// What an application does.
@@ -58,7 +59,10 @@ var needs = table(map[need][]string{
 		"postNetworkProposal", "postNetworkVote", "postNetworkKey", "deleteNetworkKey",
 	},
 	{role: access.Admin, everywhere: true}: {"spiGetNamespaces", "spiGetNamespace", "spiGetOps", "spiGetOpByID", "spiPatchOpByID", "spiPostReset"},
-})
+}
+
+// needs is the policy by operation.
+var needs = table(granted)
 
 // table turns the policy around.
 func table(operations map[need][]string) map[string]need {
