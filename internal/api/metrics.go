@@ -45,11 +45,12 @@ type metrics struct {
 	peerFails *prometheus.Desc
 	lag       *prometheus.Desc
 	dead      *prometheus.Desc
+	erased    *prometheus.Desc
 }
 
 // all are the numbers that are read when they are asked for.
 func (m *metrics) all() []*prometheus.Desc {
-	return []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.handedIn, m.commits, m.incidents,
+	return []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.handedIn, m.commits, m.incidents, m.erased,
 		m.oldest, m.blocked, m.finalAge, m.connected, m.peers, m.peerAge, m.peerFails, m.lag, m.dead}
 }
 
@@ -93,6 +94,7 @@ func newMetrics(s *server) *metrics {
 		peerFails: desc("peer_failures", "Attempts to reach a member that failed in a row.", "peer"),
 		lag:       desc("subscription_lag_events", "Events that a durable subscription has not acknowledged.", "subscription"),
 		dead:      desc("subscription_dead_deliveries", "Deliveries of a subscription that were given up.", "subscription"),
+		erased:    desc("erased_data_total", "Data items erased, by what erased them.", "source"),
 	}
 	m.registry.MustRegister(m.requests, m.refusals, m.seconds)
 	if s.Namespace != "" {
@@ -224,6 +226,13 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 				return fmt.Errorf("%s: %w", store.MetaFinal, err)
 			}
 			gauge(m.finalAge, m.age(final.Time))
+		}
+		erased, err := tx.ErasedCount()
+		if err != nil {
+			return err
+		}
+		for _, source := range []string{store.ErasedByOperator, store.ErasedByPolicy, store.ErasedByMember, store.ErasedBefore} {
+			to <- prometheus.MustNewConstMetric(m.erased, prometheus.CounterValue, float64(erased[source].Data), source)
 		}
 		for _, state := range []string{"ready", "sent", "pending"} {
 			gauge(m.messages, float64(open[state]), state)

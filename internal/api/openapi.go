@@ -69,6 +69,7 @@ var meanings = map[string]string{
 	"startsequence": "First sequence to look at", "endsequence": "Last one", "limit": "The most rows of an answer", "before": "Only those before this number",
 	"lasteventid": "Sequence of the last event that was received; the header Last-Event-ID goes before it", "firstevent": "newest, oldest, or a sequence",
 	"withdata": "With the data of messages", "batch": "Send arrays of events", "batchtimeout": "How long a batch waits to fill", "readahead": "Events in flight",
+	"dryrun": "Only count what it would erase now", "author": "Who does it",
 	"envelope": "cloudevents, or nothing for plain events", "autoack": "What is sent counts as acknowledged",
 	"filter.events": "Types of events: a regular expression", "filter.topic": "Topics: a regular expression",
 	"filter.message.tag": "Tags of messages: a regular expression", "filter.message.group": "Groups: a regular expression", "filter.message.author": "Authors: a regular expression",

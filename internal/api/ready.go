@@ -29,12 +29,12 @@ func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
 	if s.Namespace != "" {
 		out.Reasons = s.obstacles(ctx)
 	} else {
-		for name, n := range s.Host.all() {
-			if n.api == nil {
+		for name, api := range s.Host.all() {
+			if api == nil {
 				out.Reasons = append(out.Reasons, "namespace "+name+" does not run")
 				continue
 			}
-			for _, reason := range n.api.server.obstacles(ctx) {
+			for _, reason := range api.server.obstacles(ctx) {
 				out.Reasons = append(out.Reasons, "namespace "+name+": "+reason)
 			}
 		}

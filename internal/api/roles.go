@@ -29,6 +29,7 @@ var granted = map[need][]string{
 		"getContractInterfaces", "getContractInterface", "getContractInterfaceByNameAndVersion", "postGenerateContractInterface",
 		"getContractListeners", "getContractListenerByNameOrID", "postContractListenerSignature", "getContractSigners",
 		"getContractAPIs", "getContractAPIByName", "getContractAPIInterface", "getContractAPIListeners",
+		"getErasures", "getErasureByID", "getErasureRequests", "getHolds", "getHoldByID", "getRetentionPolicies",
 	},
 	{role: access.Auditor, payloads: true}: {"getDataValue", "getDataBlob", "getDataSubPaths", "getPublished"},
 
@@ -50,6 +51,7 @@ var granted = map[need][]string{
 		"postNewContractInterface", "postContractInterfacePublish", "deleteContractInterface",
 		"postNewContractAPI", "putContractAPI", "postContractAPIPublish", "deleteContractAPI",
 		"postNewContractListener", "postContractAPIListeners", "deleteContractListener",
+		"postSubscriptionRewind",
 	},
 
 	// What binds the organisation, or changes the node.
@@ -57,6 +59,7 @@ var granted = map[need][]string{
 		"postNewOrganization", "postNewOrganizationSelf", "postNodesSelf", "postPinsRewind", "postNetworkAction",
 		"postContractSignerSuspend", "postContractSignerResume",
 		"postNetworkProposal", "postNetworkVote", "postNetworkKey", "deleteNetworkKey",
+		"postMsgErase", "postDataErase", "postErasureDecision", "postHold", "deleteHold", "postRetentionPolicy", "deleteRetentionPolicy",
 	},
 	{role: access.Admin, everywhere: true}: {"spiGetNamespaces", "spiGetNamespace", "spiGetOps", "spiGetOpByID", "spiPatchOpByID", "spiPostReset"},
 }

@@ -44,6 +44,7 @@ func (s *Subscriptions) Serve(ctx context.Context, name string, c *Consumer) err
 	}
 	for ctx.Err() == nil {
 		changed := s.changed(name)
+		turn := s.positions.turn()
 		sub, err := s.ByName(ctx, name)
 		if err != nil && ctx.Err() == nil {
 			s.logger.Warn("read subscription; trying again", "namespace", s.log.namespace, "subscription", name, "error", err)
@@ -52,16 +53,17 @@ func (s *Subscriptions) Serve(ctx context.Context, name string, c *Consumer) err
 			pause(ctx, s.log.poll, changed)
 			continue
 		}
-		if err := s.serve(ctx, changed, sub, c); err != nil {
+		if err := s.serve(ctx, changed, sub, turn, c); err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
 }
 
-// serve delivers one definition of a durable subscription, until it changes.
-func (s *Subscriptions) serve(ctx context.Context, changed <-chan struct{}, sub *store.Subscription, c *Consumer) error {
-	d, err := s.dispatch(sub, c)
+// serve delivers one definition of a durable subscription, until it changes or is
+// moved back.
+func (s *Subscriptions) serve(ctx context.Context, changed <-chan struct{}, sub *store.Subscription, turn int, c *Consumer) error {
+	d, err := s.dispatch(sub, turn, c)
 	if err != nil { // stored definitions have been checked, so another version wrote it
 		s.logger.Error("subscription cannot be delivered until it is replaced",
 			"namespace", sub.Namespace, "subscription", sub.Name, "error", err)
@@ -85,7 +87,10 @@ func (s *Subscriptions) serve(ctx context.Context, changed <-chan struct{}, sub 
 	}
 	reached := c.end()
 	if c.manual {
-		c.resume = &reached // where it goes on under a new definition
+		c.resume = nil
+		if !s.positions.moved(sub.ID, turn) {
+			c.resume = &reached // where it goes on under a new definition
+		}
 	} else if reached != sub.Position {
 		d.store(reached) // whoever is served next reads it from the database
 	}
@@ -100,7 +105,7 @@ func (s *Subscriptions) serve(ctx context.Context, changed <-chan struct{}, sub 
 }
 
 // dispatch prepares the delivery of a stored definition.
-func (s *Subscriptions) dispatch(sub *store.Subscription, c *Consumer) (*dispatch, error) {
+func (s *Subscriptions) dispatch(sub *store.Subscription, turn int, c *Consumer) (*dispatch, error) {
 	var filter Filter
 	if err := json.Unmarshal(sub.Filter, &filter); err != nil {
 		return nil, err
@@ -124,7 +129,7 @@ func (s *Subscriptions) dispatch(sub *store.Subscription, c *Consumer) (*dispatc
 		ref:      Ref{ID: sub.ID, Namespace: sub.Namespace, Name: sub.Name},
 		matcher:  m,
 		plan:     p,
-		store:    func(position int64) { s.positions.set(sub.ID, position) },
+		store:    func(position int64) { s.positions.set(sub.ID, turn, position) },
 	}, nil
 }
 
