@@ -82,24 +82,33 @@ func fill(path string, values map[string]string) string {
 	})
 }
 
+// asks are the operations that only ask, although they have a body, and one that
+// moves its caller's own position.
+var asks = []string{"postVerifiersResolve", "postSubscriptionAck", "postContractQuery", "postContractAPIQuery", "postContractListenerSignature", "postGenerateContractInterface"}
+
 func TestThePolicyAndTheTableOfRoutesFit(t *testing.T) {
 	known := map[string]bool{}
-	asks := []string{ // a POST, and changes nothing
-		"postVerifiersResolve", "postSubscriptionAck", "postContractQuery", "postContractAPIQuery", "postGenerateContractInterface", "postContractListenerSignature",
+	for _, op := range api.SPI() {
+		known[op.ID] = true
+		if !op.Stated || op.Role != access.Admin || !op.Everywhere {
+			t.Errorf("%s %s of the service provider interface needs %s", op.Method, op.Path, op.Role)
+		}
 	}
 	for _, op := range api.Operations() {
 		known[op.ID] = true
 		if op.ID != "" && !op.Stated {
-			t.Errorf("%s %s (%s) stands in no line of the policy: add it to needs", op.Method, op.Path, op.ID)
+			t.Errorf("%s %s (%s) stands in no line of the policy: add it to granted", op.Method, op.Path, op.ID)
 		}
 		if changes := op.Method != http.MethodGet && !slices.Contains(asks, op.ID); changes && op.ID != "" && op.Role < access.Operator {
 			t.Errorf("%s %s changes something, and needs only %s", op.Method, op.Path, op.Role)
 		}
 	}
-	for _, id := range api.ProviderOperations() {
-		known[id] = true
-	}
+	twice := map[string]bool{}
 	for _, id := range api.Policy() {
+		if twice[id] {
+			t.Errorf("the policy speaks of %s twice", id)
+		}
+		twice[id] = true
 		if !known[id] {
 			t.Errorf("the policy speaks of %s, which is no operation", id)
 		}

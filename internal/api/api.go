@@ -181,6 +181,7 @@ func (s *server) admin() http.Handler {
 		router.add(spiBase, s.spiRoutes())
 	}
 	router.mux.HandleFunc("GET /livez", livez)
+	router.mux.HandleFunc("GET /readyz", s.readyz)
 	return s.guard(s.admit(router))
 }
 

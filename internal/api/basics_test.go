@@ -226,7 +226,7 @@ func TestBasics(t *testing.T) {
 		s.get(s.stats+"/livez").is(200, "")
 		text := string(s.get(s.stats+"/metrics").is(200, "").body)
 		for _, name := range []string{`parley_messages_open{state="ready"} `, "parley_outbox_waiting ", "parley_ledger_records ", "parley_ledger_records_waiting ",
-			"parley_database_commits_total ", `parley_http_requests_total{operation="getStatus",status="200"} `, "parley_websocket_connections 0", "parley_incidents 0"} {
+			"parley_database_commits_total ", `parley_http_requests_total{operation="getStatus",status="200"} `, "parley_websocket_connections 0", "parley_sockets_open 0", "parley_contexts_waiting ", "parley_ledger_connected 1", "parley_message_oldest_open_seconds ", "parley_incidents 0"} {
 			if !strings.Contains(text, name) {
 				t.Errorf("the metrics lack %s", name)
 			}

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/transform"
 
 	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/errs"
@@ -230,9 +232,10 @@ func (c *call) decode(v any) error {
 		limit = own
 	}
 	src := c.reader(limit)
-	err := json.NewDecoder(src).Decode(v)
+	text := transform.NewReader(src, encoding.UTF8Validator) // RFC 8259, section 8.1; package json would let it pass
+	err := json.NewDecoder(text).Decode(v)
 	if err == nil {
-		if _, err = io.Copy(io.Discard, src); err == nil {
+		if _, err = io.Copy(io.Discard, text); err == nil {
 			src.done()
 			return nil
 		}
@@ -243,14 +246,16 @@ func (c *call) decode(v any) error {
 	if failed := src.failure(err); failed != nil {
 		return failed
 	}
-	text := err.Error()
+	reason := err.Error()
 	switch {
 	case errors.Is(err, io.EOF):
-		text = "it is empty"
-	case strings.Contains(text, "invalid UUID") || uuid.IsInvalidLengthError(err) || strings.Contains(text, "invalid urn prefix"):
-		return errs.New(errs.CodeBadUUID, http.StatusBadRequest, "The body holds text that is not a UUID (%s); write it as 8-4-4-4-12 hexadecimal digits", text)
+		reason = "it is empty"
+	case errors.Is(err, encoding.ErrInvalidUTF8):
+		reason = "it is not valid UTF-8; send text in UTF-8, and other bytes as a blob"
+	case strings.Contains(reason, "invalid UUID") || uuid.IsInvalidLengthError(err) || strings.Contains(reason, "invalid urn prefix"):
+		return errs.New(errs.CodeBadUUID, http.StatusBadRequest, "The body holds text that is not a UUID (%s); write it as 8-4-4-4-12 hexadecimal digits", reason)
 	}
-	return errs.New(codeBadBody, http.StatusBadRequest, "The body is no JSON of the expected form: %s", text)
+	return errs.New(codeBadBody, http.StatusBadRequest, "The body is no JSON of the expected form: %s", shorten(reason))
 }
 
 // reader gives the body, up to a number of bytes (0 for no limit), as long as
@@ -423,6 +428,9 @@ func (c *call) fail(err error) {
 // retryAfter is what a refused client is told to wait, in seconds.
 var retryAfter = map[int]string{http.StatusTooManyRequests: "1", http.StatusServiceUnavailable: "5"}
 
+// maxErrorText bounds the text of an error, in bytes.
+const maxErrorText = 1500
+
 // writeError answers with the JSON of an error.
 func writeError(w http.ResponseWriter, err error) {
 	status := errs.Status(err)
@@ -430,7 +438,11 @@ func writeError(w http.ResponseWriter, err error) {
 		w.Header().Set("Retry-After", s)
 	}
 	// An error's text always becomes JSON, and a client that has gone needs none.
-	_ = writeJSON(w, status, map[string]string{"error": errs.Public(err)})
+	text := errs.Public(err)
+	if len(text) > maxErrorText { // it quotes what the client sent
+		text = strings.ToValidUTF8(text[:maxErrorText], "") + "…"
+	}
+	_ = writeJSON(w, status, map[string]string{"error": text})
 }
 
 // writeJSON answers with v and a newline. Nothing is sent if v cannot be

@@ -2,6 +2,9 @@ package api
 
 import "github.com/parley-node/parley/internal/store"
 
+// stateConnected is the state of a connection that works.
+const stateConnected = "connected"
+
 // Connection is how the node and its ledger are connected now.
 type Connection struct {
 	State     string     `json:"state"`               // connected, waiting, or stopped: the ledger broke its promise

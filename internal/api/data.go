@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/parley-node/parley/internal/blob"
 	"github.com/parley-node/parley/internal/errs"
@@ -52,6 +53,14 @@ func (c *call) upload() (any, error) {
 	fields, file, err := readFields(form)
 	if err != nil {
 		return nil, formError(src, err)
+	}
+	for name, text := range fields {
+		if !utf8.ValidString(text) {
+			return nil, errs.BadRequest(codeBadBody, "Form field %q is not valid UTF-8; send text in UTF-8, and other bytes as the file", shorten(name))
+		}
+	}
+	if name := file.FileName(); !utf8.ValidString(name) {
+		return nil, errs.BadRequest(codeBadBody, "The name of the file is not valid UTF-8")
 	}
 	in := message.DataInput{Validator: fields["validator"]}
 	if name, version := fields["datatype.name"], fields["datatype.version"]; name != "" || version != "" {

@@ -9,17 +9,23 @@ type Operation struct {
 	Payloads         bool // needs them
 	Global, Stream   bool
 	Stated           bool // in the policy
+	Everywhere       bool // in all namespaces
 	Body             bool
 	Fields           []string // of its filter
 }
 
 // Operations is the table of routes.
-func Operations() []Operation {
+func Operations() []Operation { return operations((&server{}).routes()) }
+
+// SPI is the table of routes of the service provider interface.
+func SPI() []Operation { return operations((&server{}).spiRoutes()) }
+
+func operations(routes []route) []Operation {
 	var ops []Operation
-	for _, op := range (&server{}).routes() {
+	for _, op := range routes {
 		_, stated := needs[op.id]
 		n := op.needs()
-		o := Operation{Method: op.method, Path: op.path, ID: op.id, Role: n.role, Payloads: n.payloads, Global: op.spec.global, Stream: op.spec.stream, Stated: stated, Body: op.spec.in != nil}
+		o := Operation{Method: op.method, Path: op.path, ID: op.id, Role: n.role, Payloads: n.payloads, Global: op.spec.global, Stream: op.spec.stream, Stated: stated, Everywhere: n.everywhere, Body: op.spec.in != nil}
 		if op.spec.filter != nil {
 			for _, f := range op.spec.filter.Fields {
 				o.Fields = append(o.Fields, f.Name)
@@ -42,8 +48,8 @@ func ProviderOperations() []string {
 // Policy is the ids in the policy of roles.
 func Policy() []string {
 	var ids []string
-	for id := range needs {
-		ids = append(ids, id)
+	for _, list := range granted {
+		ids = append(ids, list...)
 	}
 	return ids
 }

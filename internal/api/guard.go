@@ -37,18 +37,18 @@ func (s *server) guard(next http.Handler) http.Handler {
 		}
 		w.Header().Set(headerRequestID, id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if r.URL.Path == "/livez" {
+		if free(r.URL.Path) {
 			next.ServeHTTP(w, r)
 			return
 		}
 		if !s.allowedHost(r.Host) {
-			writeError(w, errs.New(codeForbidden, http.StatusForbidden,
+			s.turnAway(w, r, errs.New(codeForbidden, http.StatusForbidden,
 				"The request is for host %q, which is no name of this node; use its IP address, or add the name to the allowed hosts", r.Host))
 			return
 		}
 		foreign, allowed := s.origin(r)
 		if !allowed {
-			writeError(w, errs.New(codeForbidden, http.StatusForbidden,
+			s.turnAway(w, r, errs.New(codeForbidden, http.StatusForbidden,
 				"The request comes from a web page of origin %q; add it to the allowed origins if its page may use this node", r.Header.Get("Origin")))
 			return
 		}
@@ -57,6 +57,17 @@ func (s *server) guard(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// turnAway answers a request that gets no further, and leaves its line in the
+// log.
+func (s *server) turnAway(w http.ResponseWriter, r *http.Request, err error) {
+	s.metrics.refused(err)
+	if !s.QuietRequests {
+		s.Logger.Info("request", "caller", "-", "method", r.Method, "route", "none", "status", errs.Status(err), "remote", r.RemoteAddr,
+			"request", r.Header.Get(headerRequestID), "host", shorten(r.Host), "origin", shorten(r.Header.Get("Origin")))
+	}
+	writeError(w, err)
 }
 
 // allowedHost says whether a Host header may be this node's.

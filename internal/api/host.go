@@ -183,6 +183,17 @@ func (h *Host) list(all bool) []namespace {
 	return list
 }
 
+// all are the namespaces by name; nil for those that do not run.
+func (h *Host) all() map[string]*API {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	all := make(map[string]*API, len(h.namespaces))
+	for name, n := range h.namespaces {
+		all[name] = n.api
+	}
+	return all
+}
+
 // dispatch gives a request to the namespace that it is for.
 func (h *Host) dispatch(root http.Handler, of func(*API) http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/errs"
+	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/store"
 )
 
@@ -33,8 +36,26 @@ type metrics struct {
 	handedIn  *prometheus.Desc
 	commits   *prometheus.Desc
 	incidents *prometheus.Desc
+	oldest    *prometheus.Desc
+	blocked   *prometheus.Desc
+	finalAge  *prometheus.Desc
+	connected *prometheus.Desc
+	peers     *prometheus.Desc
+	peerAge   *prometheus.Desc
+	peerFails *prometheus.Desc
+	lag       *prometheus.Desc
+	dead      *prometheus.Desc
 	erased    *prometheus.Desc
 }
+
+// all are the numbers that are read when they are asked for.
+func (m *metrics) all() []*prometheus.Desc {
+	return []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.handedIn, m.commits, m.incidents, m.erased,
+		m.oldest, m.blocked, m.finalAge, m.connected, m.peers, m.peerAge, m.peerFails, m.lag, m.dead}
+}
+
+// listedSubscriptions bounds how many subscriptions have numbers of their own.
+const listedSubscriptions = 1000
 
 // scrapeTimeout bounds how long one look at the database may take.
 const scrapeTimeout = 5 * time.Second
@@ -64,6 +85,15 @@ func newMetrics(s *server) *metrics {
 		handedIn:  desc("messages_handed_in", "Messages on their way into the database."),
 		commits:   desc("database_commits_total", "Transactions committed since start."),
 		incidents: desc("incidents", "Incidents recorded."),
+		oldest:    desc("message_oldest_open_seconds", "Age of the oldest message without a verdict; 0 if there is none."),
+		blocked:   desc("contexts_waiting", "Topics in which something waits for its verdict."),
+		finalAge:  desc("ledger_final_age_seconds", "Age of the last final block that was read; absent before the first."),
+		connected: desc("ledger_connected", "1 while the ledger can be followed, else 0."),
+		peers:     desc("peer_waiting", "Parcels that wait for a member.", "peer"),
+		peerAge:   desc("peer_oldest_seconds", "How long the oldest of them has waited; 0 if there is none.", "peer"),
+		peerFails: desc("peer_failures", "Attempts to reach a member that failed in a row.", "peer"),
+		lag:       desc("subscription_lag_events", "Events that a durable subscription has not acknowledged.", "subscription"),
+		dead:      desc("subscription_dead_deliveries", "Deliveries of a subscription that were given up.", "subscription"),
 		erased:    desc("erased_data_total", "Data items erased, by what erased them.", "source"),
 	}
 	m.registry.MustRegister(m.requests, m.refusals, m.seconds)
@@ -73,6 +103,8 @@ func newMetrics(s *server) *metrics {
 	if s.Namespace == "" || s.Host == nil { // once in a process
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_websocket_connections", Help: "Connected WebSocket clients."},
 			func() float64 { return float64(len(s.WebSockets.Connections())) }))
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_sockets_open", Help: "WebSockets and event streams open."},
+			func() float64 { return float64(s.Access.Sockets()) }))
 		m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
 	return m
@@ -107,7 +139,7 @@ func (m *metrics) refused(err error) {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.handedIn, m.commits, m.incidents, m.erased} {
+	for _, d := range m.all() {
 		to <- d
 	}
 }
@@ -121,9 +153,38 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	gauge(m.handedIn, float64(m.s.Messages.HandedIn()))
 	to <- prometheus.MustNewConstMetric(m.commits, prometheus.CounterValue, float64(m.s.DB.Commits()))
 
+	if m.s.networked() {
+		gauge(m.blocked, float64(m.s.Messages.BlockedContexts()))
+	}
+	connected := 1.0
+	if m.s.Connection != nil && m.s.Connection().State != stateConnected {
+		connected = 0
+	}
+	gauge(m.connected, connected)
+
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	err := m.s.DB.Read(ctx, func(tx *store.Tx) error {
+	var peers []message.PeerStatus
+	var err error
+	if m.s.networked() {
+		peers, err = m.s.Messages.PeersStatus(ctx)
+	}
+	if err != nil {
+		m.s.Logger.Error("the database cannot be read for the metrics", "error", err)
+		to <- prometheus.NewInvalidMetric(m.peers, err)
+		return
+	}
+	for _, p := range peers {
+		var since store.Time
+		if p.Since != nil {
+			since = *p.Since
+		}
+		name := p.Org.String() // names of members that were never met are not known
+		gauge(m.peers, float64(p.Waiting), name)
+		gauge(m.peerAge, m.age(since), name)
+		gauge(m.peerFails, float64(p.Failures), name)
+	}
+	err = m.s.DB.Read(ctx, func(tx *store.Tx) error {
 		open, err := tx.CountOpen(countedMessages)
 		if err != nil {
 			return err
@@ -143,6 +204,28 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		incidents, err := store.CountTx(tx, &store.Incidents.Collection, "", store.Query{})
 		if err != nil {
 			return err
+		}
+		oldest, err := tx.OldestOpen()
+		if err != nil {
+			return err
+		}
+		lags, err := tx.SubscriptionLags(m.s.Namespace, listedSubscriptions)
+		if err != nil {
+			return err
+		}
+		gauge(m.oldest, m.age(oldest))
+		for _, l := range lags {
+			gauge(m.lag, float64(l.Events), l.Name)
+			gauge(m.dead, float64(l.Dead), l.Name)
+		}
+		if ledger.Final != nil {
+			var final struct {
+				Time store.Time `json:"time"`
+			}
+			if err := json.Unmarshal(ledger.Final, &final); err != nil {
+				return fmt.Errorf("%s: %w", store.MetaFinal, err)
+			}
+			gauge(m.finalAge, m.age(final.Time))
 		}
 		erased, err := tx.ErasedCount()
 		if err != nil {
@@ -167,10 +250,19 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
+// age is how long ago something was, in seconds; 0 for the zero time.
+func (m *metrics) age(t store.Time) float64 {
+	if t == 0 {
+		return 0
+	}
+	return max(m.s.Now().Sub(t.Time()).Seconds(), 0)
+}
+
 func (s *server) metricsHandler(from prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
 	numbers := promhttp.HandlerFor(from, promhttp.HandlerOpts{})
 	mux.HandleFunc("GET /livez", livez)
+	mux.HandleFunc("GET /readyz", s.readyz)
 	if s.OpenMetrics {
 		mux.Handle("GET /metrics", numbers)
 		return s.guard(mux)

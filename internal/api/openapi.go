@@ -65,7 +65,7 @@ var meanings = map[string]string{
 	"number": "Number of a ledger record", "audience": "network, or the hash of a group", "topic": "Topic", "address": "Address of a signing key", "id": "Id",
 	"fetchdata": "With the values of the messages", "fetchreference": "With what the event speaks of", "fetchreferences": "With what the events speak of",
 	"fetchverifiers": "With the keys of the identities", "fetchstatus": "With the state of the moment",
-	"startTime": "Beginning of the time counted: RFC 3339", "endTime": "Its end", "buckets": "How many parts it is divided into",
+	"includeinitializing": "With those that do not run yet", "startTime": "Beginning of the time counted: RFC 3339", "endTime": "Its end", "buckets": "How many parts it is divided into",
 	"startsequence": "First sequence to look at", "endsequence": "Last one", "limit": "The most rows of an answer", "before": "Only those before this number",
 	"lasteventid": "Sequence of the last event that was received; the header Last-Event-ID goes before it", "firstevent": "newest, oldest, or a sequence",
 	"withdata": "With the data of messages", "batch": "Send arrays of events", "batchtimeout": "How long a batch waits to fill", "readahead": "Events in flight",

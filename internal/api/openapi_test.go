@@ -166,6 +166,9 @@ func TestAnswersFitTheDocument(t *testing.T) {
 		if op.Method != "GET" || op.ID == "" || op.Stream || op.ID == "getNetworkNode" || op.ID == "getContractListenerByNameOrID" || op.ID == "verifyNetworkTransfer" {
 			continue
 		}
+		if first, _, _ := strings.Cut(op.Path, "/"); first == "contracts" || first == "apis" {
+			continue // this network's namespace has no chain for contracts
+		}
 		values["hash"], values["id"] = hashes[op.Path], cmp.Or(ids[op.Path], event)
 		at := "/" + strings.ReplaceAll(op.Path, "...}", "}")
 		span := ""

@@ -4,18 +4,19 @@ import "github.com/parley-node/parley/internal/access"
 
 // need is what a caller must have to be let to an operation.
 type need struct {
-	role     access.Role
-	payloads bool // and an auditor, the right to see payloads
+	role       access.Role
+	payloads   bool // and an auditor, the right to see payloads
+	everywhere bool // in all namespaces: what it does is not of one
 }
 
-// needs says for each operation, by its id, what it needs: the whole policy on
+// granted says for each operation, by its id, what it needs: the whole policy on
 // one page. An operation that does not stand here needs the highest role.
 //
 // What an auditor gets to see of values is in withhold.go.
-var needs = table(map[need][]string{
+var granted = map[need][]string{
 	// Records and proofs.
 	{role: access.Auditor}: {
-		"getNamespaces", "getNamespace", "spiGetNamespaces", "spiGetNamespace", "spiGetOps", "spiGetOpByID", "getStatus", "getStatusMultiparty", "getStatusLedger", "getStatusPeers", "getStatusIncidents", "getStatusBatchManager",
+		"getNamespaces", "getNamespace", "getStatus", "getStatusMultiparty", "getStatusLedger", "getStatusPeers", "getStatusIncidents", "getStatusBatchManager",
 		"getMsgs", "getMsgByID", "getMsgData", "getMsgEvents", "getMsgTxn",
 		"getData", "getDataByID", "getDataMsgs", "getDatatypes", "getDatatypeByName",
 		"getGroups", "getGroupByHash", "getBatches", "getBatchByID", "getPins", "getNextPins",
@@ -46,21 +47,25 @@ var needs = table(map[need][]string{
 		"postData", "deleteData", "postNewDatatype", "postDataValuePublish", "postDataBlobPublish", "postBatchCancel", "postOpRetry",
 		"postNewSubscription", "putSubscription", "deleteSubscription", "postSubscriptionDeliveryReplay",
 		"postNewIdentity", "patchUpdateIdentity",
-		"postContractDeploy", "postContractInvoke", "postContractAPIInvoke", "postOpCancel", "postOpReplace",
+		"postContractInvoke", "postContractDeploy", "postContractAPIInvoke", "postOpCancel", "postOpReplace",
 		"postNewContractInterface", "postContractInterfacePublish", "deleteContractInterface",
-		"postNewContractListener", "deleteContractListener", "postContractAPIListeners",
-		"postNewContractAPI", "putContractAPI", "deleteContractAPI", "postContractAPIPublish",
+		"postNewContractAPI", "putContractAPI", "postContractAPIPublish", "deleteContractAPI",
+		"postNewContractListener", "postContractAPIListeners", "deleteContractListener",
 		"postSubscriptionRewind",
 	},
 
 	// What binds the organisation, or changes the node.
 	{role: access.Admin}: {
 		"postNewOrganization", "postNewOrganizationSelf", "postNodesSelf", "postPinsRewind", "postNetworkAction",
-		"postNetworkProposal", "postNetworkVote", "postNetworkKey", "deleteNetworkKey",
 		"postContractSignerSuspend", "postContractSignerResume",
+		"postNetworkProposal", "postNetworkVote", "postNetworkKey", "deleteNetworkKey",
 		"postMsgErase", "postDataErase", "postErasureDecision", "postHold", "deleteHold", "postRetentionPolicy", "deleteRetentionPolicy",
 	},
-})
+	{role: access.Admin, everywhere: true}: {"spiGetNamespaces", "spiGetNamespace", "spiGetOps", "spiGetOpByID", "spiPatchOpByID", "spiPostReset"},
+}
+
+// needs is the policy by operation.
+var needs = table(granted)
 
 // table turns the policy around.
 func table(operations map[need][]string) map[string]need {
@@ -81,5 +86,5 @@ func (op *route) needs() need {
 	if n, ok := needs[op.id]; ok {
 		return n
 	}
-	return need{role: access.Admin}
+	return need{role: access.Admin, everywhere: true}
 }

@@ -110,7 +110,9 @@ func permit(caller *access.Caller, n need, namespace string) error {
 		return errs.New("FF00169", http.StatusUnauthorized, "The request has no caller")
 	}
 	role, where := caller.Anywhere(), "any namespace"
-	if namespace != "" {
+	if n.everywhere {
+		role, where = caller.Role(access.AllNamespaces), "all namespaces"
+	} else if namespace != "" {
 		role, where = caller.Role(namespace), "namespace "+strconv.Quote(namespace)
 	}
 	if role < n.role {

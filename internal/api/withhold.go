@@ -61,6 +61,9 @@ func withhold(result any) any {
 		return r
 	case store.Operation:
 		return r.WithoutPayload()
+	case operationWithDetail:
+		r.Operation, r.Detail = r.Operation.WithoutPayload(), nil
+		return r
 	case page[store.Operation]:
 		r.items = each(r.items, store.Operation.WithoutPayload)
 		return r

@@ -27,6 +27,18 @@ type Blocker struct {
 	SkipDue *store.Time `json:"skipDue,omitempty"`
 }
 
+// BlockedContexts is how many topics of all audiences have something in them
+// that has no verdict yet.
+func (s *Service) BlockedContexts() (n int) {
+	c := s.confirm
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.machines {
+		n += m.Occupied()
+	}
+	return n
+}
+
 // Blockers says what a topic of an audience waits for; empty if nothing does.
 // audience is the network's id or a group's.
 func (s *Service) Blockers(ctx context.Context, audience wire.Hash, topic string) ([]Blocker, error) {

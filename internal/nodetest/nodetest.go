@@ -26,6 +26,7 @@ import (
 	"github.com/parley-node/parley/internal/node"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/internal/store/storetest"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -164,7 +165,7 @@ func (m *Member) Start() {
 		Retention: m.net.retain,
 		// The receivers of tests listen on this machine.
 		Outbound: event.OutboundConfig{Allow: []string{"127.0.0.0/8", "::1"}},
-		Log:      m.net.log.With("org", m.Name),
+		Log:      m.net.log.With("org", m.Name), Trace: trace.NewRecorder(m.net.log, nil, 0),
 	})
 	must(t, err)
 	m.Node, m.stop, m.done = n, stop, make(chan error, 1)

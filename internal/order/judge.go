@@ -256,6 +256,9 @@ func (a *Audience) Settled(c wire.ContextID, before wire.Position) bool {
 	return q == nil || q.items[q.head].e.Position.Compare(before) >= 0
 }
 
+// Occupied is how many contexts have something without a verdict in them.
+func (a *Audience) Occupied() int { return len(a.contexts) }
+
 // unitReady: the unit is at the head of all its contexts.
 func (a *Audience) unitReady(e *entry, unit uint32) {
 	if e.certified() {

@@ -72,6 +72,46 @@ func (tx *Tx) CountOpen(most int64) (map[string]int64, error) {
 	return open, nil
 }
 
+// OldestOpen is when the oldest message without a verdict was made; zero if there
+// is none. It looks at the end of the index messages_order.
+func (tx *Tx) OldestOpen() (t Time, err error) {
+	err = tx.QueryRow(`SELECT created FROM messages WHERE COALESCE(confirmed, 9223372036854775807) = 9223372036854775807 ORDER BY created LIMIT 1`).Scan(&t)
+	if errors.Is(err, ErrNoRows) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("looking for the oldest open message: %w", err)
+	}
+	return t, nil
+}
+
+// SubscriptionLag is how far a durable subscription is behind the log.
+type SubscriptionLag struct {
+	Name   string
+	Events int64 // since its stored position
+	Dead   int64 // deliveries given up
+}
+
+// SubscriptionLags lists the durable subscriptions of a namespace, at most so
+// many.
+func (tx *Tx) SubscriptionLags(namespace string, most int) ([]SubscriptionLag, error) {
+	last, err := tx.LastEvent()
+	if err != nil {
+		return nil, err
+	}
+	lags, err := queryAll(tx, func(r *Rows, l *SubscriptionLag) error {
+		var position int64
+		err := r.Scan(&l.Name, &position, &l.Dead)
+		l.Events = max(last-position, 0)
+		return err
+	}, `SELECT s.name, s.position, (SELECT COUNT(*) FROM deliveries d WHERE d.subscription = s.id AND d.state = 'dead')
+		FROM subscriptions s WHERE s.namespace = $1 ORDER BY s.seq LIMIT $2`, namespace, most)
+	if err != nil {
+		return nil, fmt.Errorf("reading how far subscriptions are: %w", err)
+	}
+	return lags, nil
+}
+
 // OutboxSize is the number of parcels that wait for peers.
 func (tx *Tx) OutboxSize() (n int64, err error) {
 	if err := tx.QueryRow(`SELECT COUNT(*) FROM outbox`).Scan(&n); err != nil {

@@ -39,6 +39,7 @@ func run(out string, packages []string) error {
 		return err
 	}
 	var faults []error
+	mods = append(mods, embedded...)
 	for _, m := range mods {
 		if err := m.readTexts(); err != nil {
 			return err
@@ -72,8 +73,8 @@ func run(out string, packages []string) error {
 // printed once, under all modules that share them.
 func notices(mods []*module) []byte {
 	var b bytes.Buffer
-	b.WriteString("# Third-party notices\n\nThe parley binary links these modules, each under its own licence.\n" +
-		"The sources of every version are served by the Go module proxy.\n\n| module | version | licence |\n|---|---|---|\n")
+	b.WriteString("# Third-party notices\n\nThe parley binary links these modules and holds these packages, each under its own licence.\n" +
+		"The sources of every version are served by the Go module proxy, or by the npm registry.\n\n| module | version | licence |\n|---|---|---|\n")
 	for _, m := range mods {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", m.Path, m.Version, m.Licence)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,8 +21,38 @@ type module struct {
 	Dir           string
 	Licence       Licence
 	Texts         []text // licence and notice files, by name
+	npm           bool   // it is no Go module, but an npm package
 	packages      []string
 	files         []string // the Go files that are linked, for a licence that stands only in their headers
+}
+
+// embedded are packages of other registries whose files the binary holds, with
+// their licences beside them.
+var embedded = []*module{{Path: "swagger-ui-dist", npm: true, Dir: "internal/swagger/dist"}}
+
+// readVersion reads the version of an embedded package from the package.json of
+// the folder above, which CI compares the files by.
+func (m *module) readVersion() error {
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(m.Dir), "package.json"))
+	if err != nil {
+		return err
+	}
+	var p struct{ Dependencies map[string]string }
+	if err := json.Unmarshal(text, &p); err != nil {
+		return fmt.Errorf("package.json of %s: %w", m.Path, err)
+	}
+	if m.Version = p.Dependencies[m.Path]; m.Version == "" {
+		return fmt.Errorf("package.json beside %s names no version of %s", m.Dir, m.Path)
+	}
+	return nil
+}
+
+// purl is the module's package URL.
+func (m *module) purl() string {
+	if m.npm {
+		return "pkg:npm/" + m.Path + "@" + url.PathEscape(m.Version)
+	}
+	return "pkg:golang/" + m.Path + "@" + url.PathEscape(m.Version)
 }
 
 type text struct{ Name, Body string }
@@ -86,10 +117,16 @@ func (m *module) readTexts() error {
 	if err != nil {
 		return fmt.Errorf("module %s: %w", m.Path, err)
 	}
+	if m.npm {
+		if err := m.readVersion(); err != nil {
+			return fmt.Errorf("package %s: %w", m.Path, err)
+		}
+	}
 	m.Licence = unknown
 	for _, e := range entries {
 		isLicence := licenceFile.MatchString(e.Name())
-		if !e.Type().IsRegular() || !isLicence && !noticeFile.MatchString(e.Name()) {
+		bundled := m.npm && strings.HasSuffix(e.Name(), ".LICENSE.txt") // of what the package has put into its own files
+		if !e.Type().IsRegular() || !isLicence && !bundled && !noticeFile.MatchString(e.Name()) {
 			continue
 		}
 		body, err := os.ReadFile(filepath.Join(m.Dir, e.Name()))

@@ -1,9 +1,6 @@
 package main
 
-import (
-	"encoding/json"
-	"net/url"
-)
+import "encoding/json"
 
 // sbom returns a CycloneDX 1.6 bill of materials. It holds no time and no
 // random serial number, so that the same modules give the same bytes.
@@ -30,7 +27,7 @@ func sbom(goVersion string, mods []*module) ([]byte, error) {
 	components := []component{of("library", "std", goVersion, "pkg:golang/std@"+goVersion, bsd3)}
 	refs := []string{"std"}
 	for _, m := range mods {
-		components = append(components, of("library", m.Path, m.Version, "pkg:golang/"+m.Path+"@"+url.PathEscape(m.Version), m.Licence))
+		components = append(components, of("library", m.Path, m.Version, m.purl(), m.Licence))
 		refs = append(refs, m.Path)
 	}
 	b, err := json.MarshalIndent(map[string]any{
