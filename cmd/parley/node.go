@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 
@@ -54,11 +53,8 @@ func (cmd nodeRunCmd) Run(ctx context.Context) error {
 		}()
 	}
 	log := c.Logger().With("org", c.Org.Name)
-	p, err := node.Open(ctx, c, log, version())
-	if err != nil {
-		return fmt.Errorf("start the node of %s: %w", c.Dir, err)
-	}
-	a := p.Addresses()
-	log.Info("the node runs", "version", version(), "pid", os.Getpid(), "api", "http://"+a["api"], "admin", "http://"+a["admin"], "metrics", "http://"+a["metrics"], "exchange", a["exchange"])
-	return p.Run(ctx)
+	return node.Serve(ctx, c, log, version(), func(p *node.Process) {
+		a := p.Addresses()
+		log.Info("the node runs", "version", version(), "pid", os.Getpid(), "api", "http://"+a["api"], "admin", "http://"+a["admin"], "metrics", "http://"+a["metrics"], "exchange", a["exchange"])
+	})
 }

@@ -293,3 +293,19 @@ const codeUnsupported = "FF10414"
 func later(*call) (any, error) {
 	return nil, errs.New(codeUnsupported, http.StatusNotImplemented, "This operation is not available in this version of Parley")
 }
+
+// standbyStatus tells who carries this node's work.
+type standbyStatus struct {
+	Enabled bool   `json:"enabled"` // other processes may stand by
+	Role    string `json:"role"`    // of the process that answers: active or standby
+	*store.Lease
+}
+
+func getStandby(c *call) (any, error) {
+	l, err := c.DB.Lease(c.ctx())
+	st := standbyStatus{Enabled: l != nil, Role: "active", Lease: l}
+	if l != nil && c.DB.Term() == 0 {
+		st.Role = "standby"
+	}
+	return st, err
+}

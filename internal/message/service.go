@@ -175,6 +175,15 @@ func (s *Service) wakePeers(orgs []wire.OrgID) {
 	}
 }
 
+// WakeAll wakes every worker and sender: another process of this node may have
+// stored something for any of them.
+func (s *Service) WakeAll() {
+	for _, w := range []Signal{s.Wake.Batch, s.Wake.Submit, s.Wake.Confirm, s.Wake.Pull, s.Wake.Epoch} {
+		w.Set()
+	}
+	s.wakeAllPeers()
+}
+
 func (s *Service) wakeAllPeers() {
 	s.peersMu.Lock()
 	defer s.peersMu.Unlock()

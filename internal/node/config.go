@@ -43,6 +43,7 @@ type Config struct {
 	Blobs     BlobsConfig    `yaml:"blobs"`
 	Events    EventsConfig   `yaml:"events,omitempty"`   // what webhooks and message brokers may use
 	Database  string         `yaml:"database"`           // SQLite file, or postgres://user@host/database; parley.db
+	Standby   *StandbyConfig `yaml:"standby,omitempty"`  // several processes of this node on one PostgreSQL database
 	Founding  string         `yaml:"founding,omitempty"` // file with the network's first epoch and its secret, at the member that founded it
 	Log       LogConfig      `yaml:"log"`
 }
@@ -249,6 +250,7 @@ func (c *Config) check(hasNetwork bool) error {
 		c.checkNetwork(bad)
 	}
 	c.checkLedger(bad)
+	c.checkStandby(bad)
 	c.Events.check(bad)
 	if c.Keys.PassphraseFile != "" && c.Keys.PassphraseEnv != "" {
 		bad("keys", "passphraseFile and passphraseEnv are both set; keep one")

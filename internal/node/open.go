@@ -59,7 +59,7 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 		}
 	}()
 	// First, for its lock: two processes on one folder must not get further.
-	if p.db, err = store.Open(ctx, store.Options{Path: c.database(), Log: log}); err != nil {
+	if p.db, err = store.Open(ctx, store.Options{Path: c.database(), Log: log, Shared: c.shared()}); err != nil {
 		return p, err
 	}
 	ks, err := openKeys(c)
@@ -74,7 +74,7 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 	if err != nil {
 		return p, err
 	}
-	if p.exchange, err = mtls.New(mtls.Config{Listen: c.Exchange.Listen, Certificate: cert, Logger: log}); err != nil {
+	if p.exchange, err = mtls.New(mtls.Config{Listen: c.Exchange.Listen, Late: c.Standby != nil, Certificate: cert, Logger: log}); err != nil {
 		return p, err
 	}
 	blobs, err := disk.Open(c.path(c.Blobs.Dir), disk.Options{})
@@ -243,7 +243,7 @@ func (p *Process) Run(ctx context.Context) error {
 	workers, stopWorkers := context.WithCancel(context.WithoutCancel(ctx))
 	workersDone := make(chan error, 1)
 	go func() {
-		err := p.Node.Run(workers)
+		err := p.work(workers)
 		if err != nil {
 			fail(err)
 		}
@@ -352,6 +352,10 @@ func difference(have *store.Record, chain *ledger.Record) string {
 // connection is how this process and its ledger are, for the status pages.
 func (p *Process) connection() api.Connection {
 	c := api.Connection{State: "connected"}
+	if p.db.Shared() && p.db.Term() == 0 {
+		c.State, c.Waiting = "standby", "another process of this node follows the ledger; see status/standby"
+		return c
+	}
 	opened, err := p.ledger.state()
 	broken := false
 	if opened != nil {

@@ -121,6 +121,12 @@ func (tx *Tx) RecordsNotPins() ([]Record, error) {
 		`SELECT `+recordColumns+` FROM records r WHERE r.kind <> 'pin' ORDER BY r.number`)
 }
 
+// RecordsNotPinsAfter is RecordsNotPins above a number.
+func (tx *Tx) RecordsNotPinsAfter(number uint64) ([]Record, error) {
+	return collect(tx, func(rows *Rows, r *Record) error { return rows.Scan(r.targets()...) },
+		`SELECT `+recordColumns+` FROM records r WHERE r.number > $1 AND r.kind <> 'pin' ORDER BY r.number`, int64(number))
+}
+
 // LastRecord is the newest stored record; nil if there is none.
 func (tx *Tx) LastRecord() (*Record, error) {
 	return one(tx, func(rows *Rows, r *Record) error { return rows.Scan(r.targets()...) },
