@@ -77,6 +77,9 @@ func New(baseURL string, options ...Option) (*Client, error) {
 	return c, nil
 }
 
+// URL is the node's address as New was told, without a slash at the end.
+func (c *Client) URL() string { return c.base }
+
 // Namespace is the namespace that the client calls.
 func (c *Client) Namespace() string { return c.namespace }
 

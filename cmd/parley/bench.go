@@ -25,6 +25,7 @@ type benchCmd struct {
 
 	Kind     []string      `default:"private" enum:"private,broadcast,blob,list" help:"What to measure, one after the other: private, broadcast, blob, list."`
 	Rate     float64       `help:"Messages a second; without it, as fast as it goes." placeholder:"N"`
+	Dir      string        `type:"existingdir" help:"Folder on the volume of the nodes: measures what the machine can do, to compare with. --demo does so by itself." placeholder:"DIR"`
 	Posters  int           `default:"50" help:"Concurrent requests."`
 	Size     byteSize      `help:"Bytes of a message's value (100), or of a blob (100M). K and M are understood." placeholder:"SIZE"`
 	Duration time.Duration `default:"10s" help:"How long to post."`
@@ -61,7 +62,8 @@ func (s *byteSize) UnmarshalText(text []byte) error {
 }
 
 func (cmd benchCmd) Run(ctx context.Context) (err error) {
-	o := bench.Options{Rate: cmd.Rate, Posters: cmd.Posters, Duration: cmd.Duration, Warmup: cmd.Warmup, Count: cmd.Count}
+	collectLess()
+	o := bench.Options{Dir: cmd.Dir, Rate: cmd.Rate, Posters: cmd.Posters, Duration: cmd.Duration, Warmup: cmd.Warmup, Count: cmd.Count}
 	switch {
 	case cmd.Demo == (cmd.Sender != "" || cmd.Receiver != ""):
 		return usageError{errors.New("give either --demo, or --sender and --receiver")}
@@ -81,6 +83,7 @@ func (cmd benchCmd) Run(ctx context.Context) (err error) {
 		if o.Processes, err = processes(ctx, n); err != nil {
 			return err
 		}
+		o.Dir = n.Members[0].Config.Dir
 		o.Sender, o.Receiver = n.Members[0].API, n.Members[1].API
 	} else {
 		if o.Sender, err = client.New(cmd.Sender); err != nil {

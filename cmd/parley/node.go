@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"runtime/debug"
 
 	"github.com/parley-node/parley/internal/node"
 )
@@ -34,6 +35,18 @@ func (f folder) read() (*node.Config, error) {
 	return c, nil
 }
 
+// gcPercent is how much a node's heap may grow, in per cent of what it holds,
+// before garbage is collected. It holds little and allocates much: with the
+// usual 100 it would spend a tenth of its time on collecting.
+const gcPercent = 300
+
+// collectLess sets gcPercent, unless the environment says otherwise.
+func collectLess() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+}
+
 type nodeRunCmd struct {
 	folder
 	WithParent bool `hidden:"" help:"Stop when standard input closes: the end of the process that started this one."`
@@ -44,6 +57,7 @@ func (cmd nodeRunCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	collectLess()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if cmd.WithParent {

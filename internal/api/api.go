@@ -44,6 +44,9 @@ type Deps struct {
 	// ledger needs no connection.
 	Connection func() Connection
 
+	// Disk tells what the node keeps on disk; nil if nobody measures that.
+	Disk func() *Disk
+
 	// ClaimOrg and ClaimNode announce this member's organisation and node to the
 	// network, which the node does by itself when they are missing.
 	ClaimOrg, ClaimNode func(ctx context.Context) (*store.Message, error)
@@ -126,7 +129,7 @@ func New(d Deps) *API {
 		d.Streams = event.NewStreams(d.Subscriptions, event.StreamConfig{Logger: d.Logger})
 	}
 	s := &server{Deps: d}
-	s.gate = gate{db: d.DB, limits: d.Limits, now: d.Now}
+	s.gate = gate{db: d.DB, queued: d.Messages.HandedIn, limits: d.Limits, now: d.Now}
 	s.metrics = newMetrics(s)
 	return &API{
 		Public:  s.public(),

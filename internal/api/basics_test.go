@@ -7,6 +7,7 @@ import (
 
 	"github.com/parley-node/parley/internal/api"
 	"github.com/parley-node/parley/internal/nodetest"
+	"github.com/parley-node/parley/wire"
 )
 
 func TestBasics(t *testing.T) {
@@ -80,10 +81,15 @@ func TestBasics(t *testing.T) {
 			{"GET", "tokens/pools", 501, "FF10414"},
 			{"POST", "contracts/deploy", 501, "FF10414"},
 			{"POST", "apis/x/invoke/y", 501, "FF10414"},
-			{"POST", "network/action", 501, "FF10414"},
-			{"POST", "pins/rewind", 501, "FF10414"},
-			{"POST", "batches/" + absent + "/cancel", 501, "FF10414"},
-			{"POST", "data/" + absent + "/value/publish", 501, "FF10414"},
+			{"POST", "network/action", 400, "FF10397"},
+			{"POST", "pins/rewind", 400, "FF10292"},
+			{"POST", "batches/" + absent + "/cancel", 404, "FF10109"},
+			{"POST", "batches/not-a-uuid/cancel", 400, "FF00138"},
+			{"POST", "operations/" + absent + "/retry", 404, "FF10109"},
+			{"POST", "data/" + absent + "/value/publish", 404, "FF10109"},
+			{"POST", "data/" + absent + "/blob/publish", 404, "FF10109"},
+			{"GET", "published/not-a-cid", 400, "FF00107"},
+			{"GET", "published/" + wire.ContentID(wire.Hash{1}), 404, "FF10109"},
 		} {
 			a := s.do(c.method, c.path, "{}").is(c.status, c.code)
 			if c.status == http.StatusMethodNotAllowed && (len(a.body) != 0 || a.header.Get("Allow") == "") {
@@ -151,7 +157,7 @@ func TestBasics(t *testing.T) {
 			t.Errorf("an empty counted list is %q", a.body)
 		}
 		// Never counted, whatever is asked.
-		for _, path := range []string{"namespaces?count&limit=1", "nextpins"} {
+		for _, path := range []string{"namespaces?count&limit=1"} {
 			if a := s.get(path).is(200, ""); a.body[0] != '[' {
 				t.Errorf("%s is %s", path, a.body)
 			}
@@ -159,7 +165,7 @@ func TestBasics(t *testing.T) {
 	})
 
 	t.Run("every list", func(t *testing.T) {
-		for _, path := range []string{"messages", "data", "datatypes", "groups", "batches", "pins", "transactions", "operations", "blockchainevents",
+		for _, path := range []string{"messages", "data", "datatypes", "groups", "batches", "pins", "nextpins", "transactions", "operations", "blockchainevents",
 			"events", "subscriptions", "identities", "verifiers", "network/organizations", "network/nodes", "network/identities", "status/incidents"} {
 			if a := s.get(path+"?limit=1").is(200, ""); a.body[0] != '[' {
 				t.Errorf("%s is %s", path, a.body)

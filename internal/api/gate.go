@@ -17,6 +17,7 @@ const codeOverload = "FF90003"
 // once with a time to come back, instead of waiting in a queue that only grows.
 type gate struct {
 	db     *store.DB
+	queued func() int // messages on their way into the database, beside the writes
 	limits Limits
 	now    func() time.Time
 
@@ -31,7 +32,7 @@ const readyAge = 250 * time.Millisecond
 
 // enter refuses a request that would write, while too much waits.
 func (g *gate) enter(ctx context.Context) error {
-	if n := g.db.WritesWaiting(); n >= g.limits.QueuedWrites {
+	if n := g.db.WritesWaiting() + g.queued(); n >= g.limits.QueuedWrites {
 		return errs.New(codeOverload, http.StatusTooManyRequests, "%d writes wait for the database, which is the most; try again in a second", n)
 	}
 	ready, err := g.readyMessages(ctx)

@@ -317,38 +317,40 @@ func postVerifierResolve(c *call, in verifierRef) (any, error) {
 // self is the handler that registers this member's organisation or node, which
 // the node also does by itself. What is registered already is returned.
 func self(typ string) handler {
-	return body(func(c *call, _ map[string]json.RawMessage) (any, error) {
-		find := func() (id *store.Identity, err error) {
-			err = c.DB.Read(c.ctx(), func(tx *store.Tx) error {
-				if typ == identity.TypeOrg {
-					id, err = identity.OrgIdentity(tx, c.Namespace, c.Messages.Self.Org)
-				} else {
-					id, err = identity.NodeIdentity(tx, c.Namespace, c.Messages.Self.Org)
-				}
-				return err
-			})
-			return id, err
-		}
-		have, err := find()
-		if err != nil || have != nil {
-			return have, err
-		}
-		claim := c.ClaimOrg
-		if typ == identity.TypeNode {
-			claim = c.ClaimNode
-		}
-		m, err := c.confirmed(func() (*store.Message, error) { return claim(c.ctx()) })
-		if err != nil {
-			return nil, err
-		}
-		if c.flag("confirm") {
-			return find()
-		}
-		s := c.Messages.Self
-		now := store.Identity{Type: typ, Name: s.Name, DID: s.DID(), Namespace: c.Namespace, Messages: store.IdentityMessages{Claim: &m.Header.ID}, Created: m.Header.Created}
-		if typ == identity.TypeNode {
-			now.Name, now.DID, now.ID = s.NodeName, identity.DID(typ, s.NodeName), s.Node
-		}
-		return now, nil
-	})
+	return body(func(c *call, _ map[string]json.RawMessage) (any, error) { return c.register(typ) })
+}
+
+func (c *call) register(typ string) (any, error) {
+	find := func() (id *store.Identity, err error) {
+		err = c.DB.Read(c.ctx(), func(tx *store.Tx) error {
+			if typ == identity.TypeOrg {
+				id, err = identity.OrgIdentity(tx, c.Namespace, c.Messages.Self.Org)
+			} else {
+				id, err = identity.NodeIdentity(tx, c.Namespace, c.Messages.Self.Org)
+			}
+			return err
+		})
+		return id, err
+	}
+	have, err := find()
+	if err != nil || have != nil {
+		return have, err
+	}
+	claim := c.ClaimOrg
+	if typ == identity.TypeNode {
+		claim = c.ClaimNode
+	}
+	m, err := c.confirmed(func() (*store.Message, error) { return claim(c.ctx()) })
+	if err != nil {
+		return nil, err
+	}
+	if c.flag("confirm") {
+		return find()
+	}
+	s := c.Messages.Self
+	now := store.Identity{Type: typ, Name: s.Name, DID: s.DID(), Namespace: c.Namespace, Messages: store.IdentityMessages{Claim: &m.Header.ID}, Created: m.Header.Created}
+	if typ == identity.TypeNode {
+		now.Name, now.DID, now.ID = s.NodeName, identity.DID(typ, s.NodeName), s.Node
+	}
+	return now, nil
 }

@@ -31,7 +31,7 @@ func (c *call) message(id store.UUID) (*store.Message, error) {
 // messageWithData is a message with its values in place of the references.
 type messageWithData struct {
 	store.Message
-	Data []inlineData `json:"data"`
+	Data []inlineData `json:"data,omitempty"`
 }
 
 // inlineData is a data item without its blob.

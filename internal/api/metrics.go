@@ -27,6 +27,7 @@ type metrics struct {
 	unapplied   *prometheus.Desc
 	lastEvent   *prometheus.Desc
 	writes      *prometheus.Desc
+	handedIn    *prometheus.Desc
 	commits     *prometheus.Desc
 	incidents   *prometheus.Desc
 	connections *prometheus.Desc
@@ -56,6 +57,7 @@ func newMetrics(s *server) *metrics {
 		unapplied:   desc("ledger_records_waiting", "Ledger records read and not applied yet."),
 		lastEvent:   desc("events_last_sequence", "Sequence of the newest event."),
 		writes:      desc("database_writes_waiting", "Writes running or waiting for the database."),
+		handedIn:    desc("messages_handed_in", "Messages on their way into the database."),
 		commits:     desc("database_commits_total", "Transactions committed since start."),
 		incidents:   desc("incidents", "Incidents recorded."),
 		connections: desc("websocket_connections", "Connected WebSocket clients."),
@@ -76,7 +78,7 @@ func (m *metrics) request(op *route, status int, took time.Duration) {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.commits, m.incidents, m.connections} {
+	for _, d := range []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.handedIn, m.commits, m.incidents, m.connections} {
 		to <- d
 	}
 }
@@ -87,6 +89,7 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	gauge(m.writes, float64(m.s.DB.WritesWaiting()))
+	gauge(m.handedIn, float64(m.s.Messages.HandedIn()))
 	to <- prometheus.MustNewConstMetric(m.commits, prometheus.CounterValue, float64(m.s.DB.Commits()))
 	gauge(m.connections, float64(len(m.s.WebSockets.Connections())))
 

@@ -29,6 +29,7 @@ func (s *server) routes() []route {
 		{get, "websockets", "getWebSockets", "Lists the connected WebSocket clients", getWebSockets, spec{global: true, out: webSocketStatus{}}},
 		{get, "status", "getStatus", "Describes this node and its namespace", getStatus, spec{out: status{}}},
 		{get, "status/multiparty", "getStatusMultiparty", "Tells how far this member's registration is", getMultipartyStatus, spec{out: multipartyStatus{}}},
+		{get, "status/batchmanager", "getStatusBatchManager", "Tells how the sealing of batches goes", getBatchManager, spec{out: message.BatchManager{}}},
 		{get, "status/ledger", "getStatusLedger", "Tells how far this node has followed the ledger", getLedgerStatus, spec{out: ledgerStatus{}}},
 		{get, "status/peers", "getStatusPeers", "Lists the other members with what waits for them", getPeers, spec{out: []message.PeerStatus{}}},
 		{get, "status/standby", "getStatusStandby", "Lists the processes of this node on its database, and which is active", getStandby, spec{out: standbyStatus{}}},
@@ -51,6 +52,9 @@ func (s *server) routes() []route {
 		{get, "data/{dataid}", "getDataByID", "Reads a data item", byID(store.DataItems, "dataid"), spec{out: store.Data{}}},
 		{get, "data/{dataid}/value", "getDataValue", "Reads the bare value of a data item", getDataValue, spec{}},
 		{get, "data/{dataid}/blob", "getDataBlob", "Downloads the blob of a data item", getDataBlob, spec{stream: true}},
+		{post, "data/{dataid}/value/publish", "postDataValuePublish", "Makes a value readable for all members, under the hash of its text", body(postPublishValue), spec{}.io(publishInput{}, store.Data{})},
+		{post, "data/{dataid}/blob/publish", "postDataBlobPublish", "Makes a blob readable for all members, under the hash of its bytes", body(postPublishBlob), spec{}.io(publishInput{}, store.Data{})},
+		{get, "published/{cid}", "getPublished", "Reads what a member has published, from whoever has it", getPublished, spec{stream: true}},
 		{get, "data/{dataid}/messages", "getDataMsgs", "Lists the messages that carry a data item", getDataMessages, filtered(store.Messages)},
 		{remove, "data/{dataid}", "deleteData", "Deletes a data item and its blob", deleteData, spec{status: http.StatusNoContent}},
 		{get, "datasubpaths/{parent...}", "getDataSubPaths", "Lists the blob folders directly below one", getSubPaths, spec{out: []string{}}},
@@ -63,15 +67,18 @@ func (s *server) routes() []route {
 		{get, "groups/{hash}", "getGroupByHash", "Reads a group", byHash(store.Groups, "hash"), spec{out: store.Group{}}},
 		{get, "batches", "getBatches", "Lists batches", lists(store.Batches), filtered(store.Batches)},
 		{get, "batches/{batchid}", "getBatchByID", "Reads a batch", byID(store.Batches, "batchid"), spec{out: store.Batch{}}},
+		{post, "batches/{batchid}/cancel", "postBatchCancel", "Gives up a private batch that is not pinned yet, with its messages", postCancelBatch, spec{status: http.StatusNoContent}},
 		{get, "pins", "getPins", "Lists the context handles of pins", lists(store.Pins), filtered(store.Pins)},
-		{get, "nextpins", "getNextPins", "Always empty: handles are derived from audience secrets, not counted per member", getNextPins, spec{out: []struct{}{}}},
+		{post, "pins/rewind", "postPinsRewind", "Looks again at everything that is open in the order", body(postRewind), spec{}.io(pinRewind{}, pinRewind{})},
+		{get, "nextpins", "getNextPins", "Always empty: handles are derived from audience secrets, not counted per member", getNextPins, spec{filter: store.NextPins, out: []struct{}{}}},
 		{get, "transactions", "getTxns", "Lists transactions", lists(store.Transactions), filtered(store.Transactions)},
 		{get, "transactions/{txnid}", "getTxnByID", "Reads a transaction", byID(store.Transactions, "txnid"), spec{out: store.Transaction{}}},
 		{get, "transactions/{txnid}/status", "getTxnStatus", "Sums up what became of a transaction", getTransactionStatus, spec{out: transactionStatus{}}},
 		{get, "transactions/{txnid}/operations", "getTxnOps", "Lists the operations of a transaction", getTransactionOperations, spec{out: []store.Operation{}}},
 		{get, "transactions/{txnid}/blockchainevents", "getTxnBlockchainEvents", "Lists the ledger events of a transaction", getTransactionBlockchainEvents, spec{out: []store.BlockchainEvent{}}},
 		{get, "operations", "getOps", "Lists operations", lists(store.Operations), filtered(store.Operations)},
-		{get, "operations/{opid}", "getOpByID", "Reads an operation", byID(store.Operations, "opid"), spec{out: store.Operation{}, flags: []string{"fetchstatus"}}},
+		{get, "operations/{opid}", "getOpByID", "Reads an operation", getOperation, spec{out: operationWithDetail{}, flags: []string{"fetchstatus"}}},
+		{post, "operations/{opid}/retry", "postOpRetry", "Does again what an operation stands for, as a new operation", postRetry, spec{status: http.StatusAccepted, out: store.Operation{}}},
 		{get, "blockchainevents", "getBlockchainEvents", "Lists ledger events", lists(store.BlockchainEvents), filtered(store.BlockchainEvents)},
 		{get, "blockchainevents/{id}", "getBlockchainEventByID", "Reads a ledger event", byID(store.BlockchainEvents, "id"), spec{out: store.BlockchainEvent{}}},
 		{get, "charts/histogram/{collection}", "getChartHistogram", "Counts a collection's rows over time", getHistogram,
@@ -106,6 +113,7 @@ func (s *server) routes() []route {
 		{get, "verifiers/{hash}", "getVerifierByID", "Reads a verifier", byHash(store.Verifiers, "hash"), spec{out: store.Verifier{}}},
 		{post, "verifiers/resolve", "postVerifiersResolve", "Brings a verifier into its stored form", body(postVerifierResolve), spec{light: true}.io(verifierRef{}, verifierRef{})},
 		{get, "network/organizations", "getNetworkOrgs", "Lists organisations", identitiesOf(identity.TypeOrg), filtered(store.Identities)},
+		{post, "network/organizations", "postNewOrganization", "Registers this organisation by name, if it is not", body(postOrganization), confirm.io(identity.Input{}, store.Identity{})},
 		{get, "network/organizations/{nameOrId}", "getNetworkOrg", "Reads an organisation", named(identity.TypeOrg), spec{out: store.Identity{}}},
 		{post, "network/organizations/self", "postNewOrganizationSelf", "Registers this organisation, if it is not", self(identity.TypeOrg), confirm.io(struct{}{}, store.Identity{})},
 		{get, "network/nodes", "getNetworkNodes", "Lists nodes", identitiesOf(identity.TypeNode), filtered(store.Identities)},
@@ -117,6 +125,7 @@ func (s *server) routes() []route {
 
 		// The ledger's view, beyond what existing clients know.
 		{get, "network/members", "getNetworkMembers", "Lists the members as the ledger knows them", getMembers, spec{out: []member{}}},
+		{post, "network/action", "postNetworkAction", "Proposes, or votes, to end the network under its contract", body(postNetworkAction), spec{status: http.StatusAccepted}.io(networkAction{}, networkAction{})},
 		{get, "network/proposals", "getNetworkProposals", "Lists what members voted on", getProposals, spec{out: administration{}}},
 		{post, "network/proposals", "postNetworkProposal", "Proposes a change of the network", body(postProposal), spec{status: http.StatusAccepted}.io(change{}, submitted{})},
 		{post, "network/proposals/{id}/vote", "postNetworkVote", "Votes on a proposal", body(postVote), spec{status: http.StatusAccepted}.io(voteInput{}, submitted{})},
@@ -149,9 +158,6 @@ func (sp spec) io(in, out any) spec {
 func notYet() []route {
 	var routes []route
 	for _, op := range []struct{ method, path string }{
-		{post, "batches/{batchid}/cancel"}, {post, "pins/rewind"}, {post, "operations/{opid}/retry"},
-		{post, "data/{dataid}/value/publish"}, {post, "data/{dataid}/blob/publish"},
-		{get, "status/batchmanager"}, {post, "network/action"}, {post, "network/organizations"},
 		{get, "contracts/{rest...}"}, {post, "contracts/{rest...}"}, {remove, "contracts/{rest...}"},
 		{get, "apis"}, {post, "apis"}, {get, "apis/{rest...}"}, {post, "apis/{rest...}"}, {put, "apis/{rest...}"}, {remove, "apis/{rest...}"},
 		{get, "tokens/{rest...}"}, {post, "tokens/{rest...}"}, {remove, "tokens/{rest...}"},
@@ -174,4 +180,7 @@ func (s *server) adminRoutes() []route {
 }
 
 // getNextPins answers with nothing: no member counts its messages per context.
-func getNextPins(*call) (any, error) { return page[struct{}]{}, nil }
+func getNextPins(c *call) (any, error) {
+	q, err := c.parse(store.NextPins)
+	return page[struct{}]{count: q.Count}, err
+}

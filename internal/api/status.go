@@ -98,6 +98,7 @@ type status struct {
 	Plugins    plugins    `json:"plugins"`
 	Multiparty multiparty `json:"multiparty"`
 	Version    string     `json:"version,omitempty"` // of the program; beyond the reference
+	Disk       *Disk      `json:"disk,omitempty"`    // beyond the reference, too
 }
 
 // registrations are what this member has claimed, nil until confirmed.
@@ -132,11 +133,14 @@ func getStatus(c *call) (any, error) {
 			DataExchange:  []plugin{{"parley", "ffdx"}},
 			Events:        []plugin{{PluginType: "websockets"}},
 			Identity:      []plugin{},
-			SharedStorage: []plugin{},
+			SharedStorage: []plugin{{"parley", "parley"}},
 			Tokens:        []plugin{},
 		},
 		Multiparty: multiparty{true, contracts{Active: c.contract()}},
 		Version:    c.Version,
+	}
+	if c.Disk != nil {
+		st.Disk = c.Disk()
 	}
 	if org != nil {
 		st.Org.Registered, st.Org.DID, st.Org.ID = true, org.DID, &org.ID

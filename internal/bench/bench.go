@@ -3,9 +3,10 @@
 // is the time from the POST to the event at the receiver, that nothing fails,
 // and that every message arrives once.
 //
-// load.go posts, track.go matches what was sent with what arrived, blob.go and
-// list.go measure attachments and reading, process.go reads what the processes
-// use, stats.go sums up, report.go prints.
+// load.go posts with the connections of poster.go, track.go matches what was sent
+// with what arrived, blob.go and list.go measure attachments and reading,
+// process.go reads what the processes use, limits.go measures what the machine
+// could do, stats.go sums up, report.go prints.
 package bench
 
 import (
@@ -36,6 +37,7 @@ type Options struct {
 	Warmup           time.Duration // posting whose times do not count
 	Count            int           // blobs, one after the other
 	Processes        []Process     // whose use of the machine is measured
+	Dir              string        // on the volume that the nodes write to: then the machine's limits are measured, too
 }
 
 // Process is a process to watch.
@@ -65,6 +67,9 @@ type Result struct {
 
 	Slowest   Slowest `json:"slowest,omitzero"`
 	Processes []Usage `json:"processes,omitempty"`
+	Limits    *Limits `json:"limits,omitempty"` // of the machine, measured just before
+
+	sent int // with those that do not count
 }
 
 // Slowest is the message that took longest, to look for the reason.
@@ -89,9 +94,15 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if o.Posters < 1 || o.Size < 1 {
 		return nil, errors.New("posters and size must be at least 1")
 	}
+	var limits *Limits
+	var err error
+	if o.Dir != "" {
+		if limits, err = MeasureLimits(ctx, o.Dir, o.Posters); err != nil {
+			return nil, err
+		}
+	}
 	watch := startWatch(o.Processes)
 	var r *Result
-	var err error
 	switch o.Kind {
 	case Private, Broadcast:
 		r, err = runMessages(ctx, o)
@@ -105,6 +116,10 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	usage := watch.stop()
 	if r != nil {
 		r.Kind, r.Size, r.Rate, r.Posters, r.Processes = o.Kind, o.Size, o.Rate, o.Posters, usage
+		r.Limits = limits
+		for i := range r.Processes {
+			r.Processes[i].share(r)
+		}
 	}
 	return r, err
 }

@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -29,6 +31,26 @@ func TestSlope(t *testing.T) {
 	}
 	if got := slope([]float64{1}, []float64{1}); got != 0 {
 		t.Errorf("slope of one point %v, want 0", got)
+	}
+}
+
+// The limits are measured for real, and leave nothing behind.
+func TestLimits(t *testing.T) {
+	dir := t.TempDir()
+	l, err := MeasureLimits(t.Context(), dir, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, rate := range map[string]float64{"commits": l.Commits, "signatures": l.Signatures, "hash": l.HashMB, "round trips": l.RoundTrips, "requests": l.Requests} {
+		if rate < 1 {
+			t.Errorf("%s: %v a second", name, rate)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if _, err := MeasureLimits(t.Context(), filepath.Join(dir, "none"), 1); err == nil {
+		t.Error("a folder that is not there was measured")
 	}
 }
 

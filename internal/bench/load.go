@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"sync"
 	"time"
 
@@ -59,7 +60,9 @@ func runMessages(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	l.track.countFrom(time.Now().Add(o.Warmup))
-	l.run(ctx, l.track.count.Add(o.Duration))
+	if err := l.run(ctx, l.track.count.Add(o.Duration)); err != nil {
+		return nil, err
+	}
 	if err := l.drain(ctx, heard); err != nil {
 		return nil, err
 	}
@@ -145,9 +148,13 @@ func (l *load) first(ctx context.Context) error {
 }
 
 // run posts until a time: at a rate, or each poster as fast as it goes.
-func (l *load) run(ctx context.Context, until time.Time) {
+func (l *load) run(ctx context.Context, until time.Time) error {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
+	address, request, err := prepare(l.o.Sender.URL(), "/api/v1/namespaces/"+url.PathEscape(l.o.Sender.Namespace())+"/messages/"+l.o.Kind, l.msg)
+	if err != nil {
+		return err
+	}
 	due := make(chan time.Time)
 	if l.o.Rate > 0 {
 		go schedule(ctx, due, l.o.Rate)
@@ -155,6 +162,8 @@ func (l *load) run(ctx context.Context, until time.Time) {
 	var posters sync.WaitGroup
 	for range l.o.Posters {
 		posters.Go(func() {
+			p := &poster{address: address, request: request}
+			defer p.close()
 			for ctx.Err() == nil {
 				at := time.Now()
 				if l.o.Rate > 0 {
@@ -164,12 +173,13 @@ func (l *load) run(ctx context.Context, until time.Time) {
 						return
 					}
 				}
-				l.postOne(at)
+				l.postOne(p, at)
 			}
 		})
 	}
 	posters.Wait()
 	l.stopped = time.Now()
+	return nil
 }
 
 // schedule says when each message is due. A message that no poster takes in
@@ -198,17 +208,10 @@ func schedule(ctx context.Context, due chan<- time.Time, rate float64) {
 
 // postOne posts one message. It does not end with the time of posting: what was
 // begun is finished, so that no message is sent without being counted.
-func (l *load) postOne(at time.Time) {
-	ctx, cancel := context.WithTimeout(context.Background(), drainPatience)
-	defer cancel()
-	m, err := l.send(ctx)
+func (l *load) postOne(p *poster, at time.Time) {
+	id, err := p.post(drainPatience)
 	if err != nil {
 		l.failed(err)
-		return
-	}
-	id, err := uuid.Parse(m.Header.ID)
-	if err != nil {
-		l.failed(fmt.Errorf("id of a message: %w", err))
 		return
 	}
 	l.track.sent(id, at)
@@ -258,7 +261,7 @@ func (l *load) result() *Result {
 	defer t.mu.Unlock()
 	seconds := l.stopped.Sub(t.count).Seconds()
 	r := &Result{
-		Seconds: seconds, Posted: l.posted, Errors: l.errors, Missing: missing, Twice: t.twice,
+		sent: t.posted, Seconds: seconds, Posted: l.posted, Errors: l.errors, Missing: missing, Twice: t.twice,
 		PostRate: float64(l.posted) / seconds, Post: timesOf(l.post),
 	}
 	if until := t.last.Sub(t.count).Seconds(); until > 0 {

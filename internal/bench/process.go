@@ -14,11 +14,20 @@ import (
 type Usage struct {
 	Name     string  `json:"name"`
 	PID      int     `json:"pid"`
-	CPU      float64 `json:"cpu"`      // processors in use, on average
-	RSSMB    float64 `json:"rssMB"`    // resident memory at the end, in MB
-	PeakMB   float64 `json:"peakMB"`   // and at most
-	SlopeMB  float64 `json:"slopeMB"`  // growth over the last two thirds, MB a minute; 0 below a minute
-	Measured bool    `json:"measured"` // false where the system does not tell
+	CPU      float64 `json:"cpu"`              // processors in use, on average
+	Seconds  float64 `json:"seconds"`          // processor time used
+	Micros   float64 `json:"micros,omitempty"` // of it, for each message of the load, in microseconds
+	RSSMB    float64 `json:"rssMB"`            // resident memory at the end, in MB
+	PeakMB   float64 `json:"peakMB"`           // and at most
+	SlopeMB  float64 `json:"slopeMB"`          // growth over the last two thirds, MB a minute; 0 below a minute
+	Measured bool    `json:"measured"`         // false where the system does not tell
+}
+
+// share computes what a message cost the process, warm-up included.
+func (u *Usage) share(r *Result) {
+	if r.sent > 0 {
+		u.Micros = u.Seconds / float64(r.sent) * 1e6
+	}
 }
 
 // slopeAfter is how long a measurement must last for the growth of memory to
@@ -89,7 +98,8 @@ func (w *watch) stop() []Usage {
 		u := Usage{Name: p.Name, PID: p.PID}
 		if cpu, err := cpuSeconds(p.PID); err == nil && p.ok && len(p.rssMB) > 0 {
 			u.Measured = true
-			u.CPU = (cpu - p.cpu) / time.Since(w.began).Seconds()
+			u.Seconds = cpu - p.cpu
+			u.CPU = u.Seconds / time.Since(w.began).Seconds()
 			u.RSSMB = p.rssMB[len(p.rssMB)-1]
 			for _, mb := range p.rssMB {
 				u.PeakMB = max(u.PeakMB, mb)

@@ -36,10 +36,32 @@ func (r *Result) Print(w io.Writer) {
 			fmt.Fprintf(w, "  %-22s pid %d: not measured on this system\n", u.Name, u.PID)
 			continue
 		}
-		fmt.Fprintf(w, "  %-22s %.2f processors, %.0f MB resident (peak %.0f MB", u.Name, u.CPU, u.RSSMB, u.PeakMB)
+		fmt.Fprintf(w, "  %-22s %.2f processors", u.Name, u.CPU)
+		if u.Micros != 0 {
+			fmt.Fprintf(w, ", %.0f us a message", u.Micros)
+		}
+		fmt.Fprintf(w, ", %.0f MB resident (peak %.0f MB", u.RSSMB, u.PeakMB)
 		if u.SlopeMB != 0 {
 			fmt.Fprintf(w, ", %+.1f MB a minute", u.SlopeMB)
 		}
 		fmt.Fprintln(w, ")")
+	}
+	r.printLimits(w)
+}
+
+// printLimits compares the result with what the machine can do.
+func (r *Result) printLimits(w io.Writer) {
+	l := r.Limits
+	if l == nil {
+		return
+	}
+	fmt.Fprintf(w, "  limits    of this machine, just before: %.0f synced writes a second, %.0f signatures a second and processor,\n", l.Commits, l.Signatures)
+	fmt.Fprintf(w, "            SHA-256 %.0f MB/s, %.0f round trips and %.0f empty requests a second over loopback\n", l.HashMB, l.RoundTrips, l.Requests)
+	if rate := r.ConfirmRate; rate > 0 {
+		fmt.Fprintf(w, "  ratio     messages for each synced write that the disk can do: %.2f; for each signature %.2f; for each empty request %.2f\n",
+			rate/l.Commits, rate/l.Signatures, rate/l.Requests)
+	}
+	if r.MBPerSecond > 0 {
+		fmt.Fprintf(w, "  ratio     of the hash rate: %.2f\n", r.MBPerSecond/l.HashMB)
 	}
 }

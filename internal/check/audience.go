@@ -313,6 +313,7 @@ func (r *replay) vote(a *audience, e *entry, org wire.OrgID, restored bool) {
 	}
 	e.votes[org] = restored
 	a.voted[e.id()] = e
+	r.voting[a] = true
 	r.tally(a, e)
 }
 
@@ -373,7 +374,7 @@ func (r *replay) tally(a *audience, e *entry) {
 
 // tick lets the skips happen that are due at the present consensus time.
 func (r *replay) tick() {
-	for _, a := range r.audiences {
+	for a := range r.voting {
 		for id, e := range a.voted {
 			if e.due != 0 && e.due <= r.now && a.keys != nil {
 				r.skipped[id] = true
@@ -480,7 +481,9 @@ func (r *replay) activate(a *audience, p *store.Pin, act wire.Activation) {
 		a.keys = &keys
 	}
 	if a.keys == nil && !def.Has(r.c.Self) {
-		a.again = r.again(a, def)
+		if a.again = r.again(a, def); a.again != nil {
+			r.returning[a.again.number] = append(r.returning[a.again.number], a)
+		}
 	}
 	r.expect(a)
 	for _, e := range a.voted {

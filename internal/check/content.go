@@ -132,6 +132,9 @@ func (c *checker) batch(r *replay, row *store.BatchRow) error {
 		return nil
 	}
 	for i, m := range messages {
+		if cancelled := row.State == store.BatchCancelled; cancelled != (m.State == "cancelled") {
+			c.differ(Message, "message "+m.Header.ID.String(), m.State, "cancelled exactly if its batch is, which is "+row.State, rebuild)
+		}
 		if err := c.message(row, b, i, m); err != nil {
 			return err
 		}
@@ -160,7 +163,7 @@ func (c *checker) batchState(r *replay, row *store.BatchRow, where string) error
 		if !decided {
 			bad("undecided: no pin of it is done")
 		}
-	case store.BatchDropped:
+	case store.BatchDropped, store.BatchCancelled:
 		if decided || open {
 			bad("pinned")
 		}
@@ -181,7 +184,7 @@ func (c *checker) batchState(r *replay, row *store.BatchRow, where string) error
 			bad("not on its way: no ledger call carries it")
 		}
 	default:
-		bad("one of collecting, pinning, held, done, dropped")
+		bad("one of collecting, pinning, held, done, dropped, cancelled")
 	}
 	return nil
 }
@@ -348,7 +351,7 @@ func (c *checker) handles(p *store.Pin) error {
 		return nil
 	}
 	for i, h := range rows {
-		equal(c, Handle, where, h, row{pin.Handles[i].String(), pin.Root.String(), i, p.State == store.PinDone}, rebuild)
+		equal(c, Handle, where, h, row{string(store.HandleHash(pin.Handles[i])), pin.Root.String(), i, p.State == store.PinDone}, rebuild)
 	}
 	return nil
 }

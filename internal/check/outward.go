@@ -155,7 +155,7 @@ func (c *checker) operations(*replay) error {
 		c.differ(Operation, "operation "+o.id, o.typ+" "+o.status, "ended: batch "+o.batch+" is "+"decided", rebuild)
 		return nil
 	}, `SELECT o.id, o.type, o.status, b.id FROM operations o JOIN batches b ON b.tx_id = o.tx
-		WHERE b.own AND b.state IN ('done', 'dropped') AND o.type = 'blockchain_pin_batch' AND o.status NOT IN ('Succeeded', 'Failed')`)
+		WHERE b.own AND b.state IN ('done', 'dropped', 'cancelled') AND o.type = 'blockchain_pin_batch' AND o.status NOT IN ('Succeeded', 'Failed')`)
 	if err != nil {
 		return err
 	}

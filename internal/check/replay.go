@@ -17,7 +17,9 @@ type replay struct {
 	tx        *store.Tx
 	members   *members
 	audiences map[wire.Hash]*audience
-	later     []*audience // joined with an epoch that is activated further on
+	later     map[uint64][]*audience // joined with an epoch that this record activates
+	returning map[uint64][]*audience // joined again with one
+	voting    map[*audience]bool     // with entries that somebody voted against
 	tags      map[wire.Tag]expects
 
 	now       int64 // consensus time
@@ -43,6 +45,7 @@ type final struct {
 func newReplay(c *checker) *replay {
 	return &replay{
 		c: c, tx: c.tx, members: newMembers(), audiences: map[wire.Hash]*audience{}, tags: map[wire.Tag]expects{},
+		later: map[uint64][]*audience{}, returning: map[uint64][]*audience{}, voting: map[*audience]bool{},
 		skipped: map[entryID]bool{}, overdue: map[entryID]int64{}, certified: map[entryID]bool{},
 	}
 }
@@ -122,8 +125,10 @@ func (r *replay) run() error {
 		r.now = max(r.now, int64(r.final.Time))
 		r.tick()
 	}
-	for _, p := range r.later {
-		r.c.differ(Epoch, p.name(), fmt.Sprintf("epoch %d activated by record %d", p.current().Epoch, p.current().number), fmt.Sprintf("only %d records are applied", r.through), compare)
+	for number, list := range r.later {
+		for _, p := range list {
+			r.c.differ(Epoch, p.name(), fmt.Sprintf("epoch %d activated by record %d", p.current().Epoch, number), fmt.Sprintf("only %d records are applied", r.through), compare)
+		}
 	}
 	return r.err
 }
@@ -191,7 +196,7 @@ func (r *replay) join(row *store.Audience) error {
 		}
 		a.epochs = []epoch{first}
 		if first.number > 0 {
-			r.later = append(r.later, a)
+			r.later[first.number] = append(r.later[first.number], a)
 		} else {
 			r.audiences[a.id] = a
 		}
@@ -232,21 +237,17 @@ func (r *replay) record(rec *store.Record) error {
 			return err
 		}
 	}
-	for _, a := range r.audiences {
+	for _, a := range r.returning[rec.Number] {
 		if a.again != nil && a.again.number == rec.Number {
 			r.comeBack(a)
 		}
 	}
-	waiting := r.later[:0]
-	for _, a := range r.later {
-		if a.current().number == rec.Number {
-			r.audiences[a.id] = a
-			r.expect(a)
-		} else {
-			waiting = append(waiting, a)
-		}
+	for _, a := range r.later[rec.Number] {
+		r.audiences[a.id] = a
+		r.expect(a)
 	}
-	r.later = waiting
+	delete(r.returning, rec.Number)
+	delete(r.later, rec.Number)
 	return nil
 }
 

@@ -330,7 +330,8 @@ type messageRow struct {
 // row finds the row of a message of a batch.
 func (j *judge) row(p *pending, i int) (*messageRow, error) {
 	rows, err := all(j.c.tx, func(rows *store.Rows, m *messageRow) error { return rows.Scan(&m.id, &m.state, &m.reason, &m.tx) },
-		`SELECT id, state, reject_reason, tx_id FROM messages WHERE root = $1 AND org = $2 AND idx = $3`, p.pin.Record.Pin.Pin.Root, p.pin.Record.Pin.Org, i)
+		`SELECT id, state, reject_reason, tx_id FROM messages
+		WHERE batch = (SELECT id FROM batches WHERE root = $1 AND org = $2) AND root = $1 AND org = $2 AND idx = $3`, p.pin.Record.Pin.Pin.Root, p.pin.Record.Pin.Org, i)
 	if err != nil || len(rows) != 1 {
 		return nil, err // reported with the batch's content
 	}
@@ -449,7 +450,8 @@ func (c *checker) events(*replay) error {
 			return nil
 		},
 		`SELECT e.sequence, e.type, e.reference FROM events e WHERE e.type IN ('message_confirmed', 'message_rejected')
-		AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = e.reference AND 'message_' || m.state = e.type) ORDER BY e.sequence`)
+		AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = e.reference
+			AND ('message_' || m.state = e.type OR m.state = 'cancelled' AND e.type = 'message_rejected')) ORDER BY e.sequence`)
 	if err != nil {
 		return err
 	}

@@ -512,7 +512,7 @@ func (b *bench) message(t testing.TB, cid, value string) store.UUID {
 		if err := tx.InsertMessages([]*store.Message{m}); err != nil {
 			return err
 		}
-		return tx.LinkData(m.Seq, []int64{d.Seq})
+		return tx.LinkData([]store.DataLink{{Message: m.Seq, Data: d.Seq}})
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -200,8 +200,10 @@ func (n *Network) SyncVerifiers(tx *store.Tx, namespace string, org wire.OrgID, 
 	return nil
 }
 
+// putVerifier stores a verifier of an identity. A key of the organisation may
+// sign for a custom identity of it as well: then both have it.
 func putVerifier(tx *store.Tx, namespace string, identity wire.UUID, typ, value string, at store.Time) error {
-	sum := sha256.Sum256([]byte(namespace + "\x00" + typ + "\x00" + value))
+	sum := sha256.Sum256([]byte(namespace + "\x00" + typ + "\x00" + value + "\x00" + identity.String()))
 	return tx.UpsertVerifier(&store.Verifier{Hash: store.Hex(hex.EncodeToString(sum[:])), Identity: &identity, Type: typ, Value: value, Namespace: namespace, Created: at})
 }
 

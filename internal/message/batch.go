@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/google/uuid"
 	"github.com/parley-node/parley/internal/store"
@@ -31,14 +32,16 @@ const (
 // in it.
 func (s *Service) BatchStep(ctx context.Context) (more bool, err error) {
 	var inFlight map[wire.Hash]int
+	s.room.look()
 	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) { inFlight, err = tx.InFlight(); return err })
 	if err != nil {
 		return false, err
 	}
+	defer func() { s.room.set(full(inFlight)) }()
 	except := full(inFlight)
 	for {
-		var ready []*store.Message
-		err = s.DB.Read(ctx, func(tx *store.Tx) (err error) { ready, err = tx.ReadyMessages(except, readyPage); return err })
+		var ready []source
+		err = s.DB.Read(ctx, func(tx *store.Tx) (err error) { ready, err = s.readyMessages(tx, except); return err })
 		if err != nil {
 			return false, err
 		}
@@ -53,18 +56,59 @@ func (s *Service) BatchStep(ctx context.Context) (more bool, err error) {
 	}
 }
 
+// room remembers which audiences have as many batches under way as they may.
+// A message for one of these need not wake the batch worker: the batch that
+// makes room does.
+type room struct {
+	mu   sync.Mutex
+	full []wire.Hash
+}
+
+// look says that the batch worker is about to look: what comes now must wake it.
+func (r *room) look() { r.set(nil) }
+
+func (r *room) set(full []wire.Hash) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.full = full
+}
+
+func (r *room) any(audience wire.Hash) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !slices.Contains(r.full, audience)
+}
+
+// readyMessages are the oldest messages that wait for a batch, those of some
+// audiences excepted.
+func (s *Service) readyMessages(tx *store.Tx, except []wire.Hash) ([]source, error) {
+	seqs, err := tx.ReadyMessages(except, readyPage)
+	if err != nil {
+		return nil, err
+	}
+	found := s.recent.findReady(seqs)
+	missing := slices.DeleteFunc(slices.Clone(seqs), func(seq int64) bool { return found[seq].row != nil })
+	rows, err := tx.MessagesBySeq(missing)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range rows {
+		found[m.Seq] = source{row: m}
+	}
+	ready := make([]source, len(seqs))
+	for i, seq := range seqs {
+		ready[i] = found[seq]
+	}
+	return ready, nil
+}
+
 // sealReady makes batches of messages, as many as may be in flight. stuck are
 // audiences in which it could not.
-func (s *Service) sealReady(ctx context.Context, ready []*store.Message, inFlight map[wire.Hash]int) (sealed bool, stuck []wire.Hash, err error) {
-	type lane struct {
-		audience wire.Hash
-		key      string
-		unpinned bool
-	}
+func (s *Service) sealReady(ctx context.Context, ready []source, inFlight map[wire.Hash]int) (sealed bool, stuck []wire.Hash, err error) {
 	var lanes []lane
-	waiting := map[lane][]*store.Message{}
+	waiting := map[lane][]source{}
 	for _, m := range ready {
-		l := lane{m.Audience, m.Header.Key, m.Header.TxType == TxUnpinned}
+		l := lane{m.row.Audience, m.row.Header.Key, m.row.Header.TxType == TxUnpinned}
 		if waiting[l] == nil {
 			lanes = append(lanes, l)
 		}
@@ -72,10 +116,12 @@ func (s *Service) sealReady(ctx context.Context, ready []*store.Message, inFligh
 	}
 	var failed []error
 	for _, l := range lanes {
-		for rest := waiting[l]; len(rest) > 0 && (l.unpinned || inFlight[l.audience] < maxInFlight); inFlight[l.audience]++ {
-			n, err := s.sealBatch(ctx, l.audience, l.unpinned, rest)
+		rest := waiting[l]
+		for len(rest) > 0 && (l.unpinned || inFlight[l.audience] < maxInFlight) {
+			n, err := s.sealBatch(ctx, l, rest)
 			if err != nil {
 				failed = append(failed, fmt.Errorf("seal a batch for audience %s: %w", l.audience.Short(), err))
+				s.flushes.note(l, func(c *flushCount) { c.failures, c.failed, c.err = c.failures+1, s.Now(), err.Error() })
 			}
 			if n == 0 {
 				stuck = append(stuck, l.audience)
@@ -83,7 +129,11 @@ func (s *Service) sealReady(ctx context.Context, ready []*store.Message, inFligh
 			}
 			rest = rest[n:]
 			sealed = true
+			if !l.unpinned {
+				inFlight[l.audience]++
+			}
 		}
+		s.flushes.note(l, func(c *flushCount) { c.blocked = len(rest) > 0 })
 	}
 	return sealed, stuck, errors.Join(failed...)
 }
@@ -102,15 +152,17 @@ func full(inFlight map[wire.Hash]int) (audiences []wire.Hash) {
 // they are; none if the audience's secret is not known yet, or if its members
 // have changed: then it waits for the next epoch. A message that cannot be in any
 // batch is rejected here, or it would hold up all that follow.
-func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bool, messages []*store.Message) (n int, err error) {
+func (s *Service) sealBatch(ctx context.Context, l lane, messages []source) (n int, err error) {
+	start := s.Now()
 	var epoch *store.Epoch
 	var sources []source
 	var defs map[wire.Hash][]byte
 	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
-		if epoch, err = tx.CurrentEpoch(audience); err != nil || !s.mayWrite(epoch) {
+		if epoch, err = tx.CurrentEpoch(l.audience); err != nil || !s.mayWrite(epoch) {
 			return err
 		}
-		if sources, err = loadSources(tx, messages[:min(len(messages), maxBatchMessages)]); err != nil {
+		sources = messages[:min(len(messages), maxBatchMessages)]
+		if err = load(tx, sources); err != nil {
 			return err
 		}
 		sources = fitting(sources, epoch.Secret.Keys())
@@ -123,27 +175,35 @@ func (s *Service) sealBatch(ctx context.Context, audience wire.Hash, unpinned bo
 	if err := s.renewKey(ctx, sources); err != nil {
 		return 0, err
 	}
-	b, root, plain, fault := s.build(epoch, sources, defs)
+	b, leaves, plain, fault := s.build(epoch, sources, defs)
 	if fault != nil && len(sources) > 1 { // go on with the first alone, to find the one at fault
 		sources = sources[:1]
-		b, root, plain, fault = s.build(epoch, sources, defs)
+		b, leaves, plain, fault = s.build(epoch, sources, defs)
 	}
 	if fault != nil {
+		s.recent.dropReady(sources[:1])
 		return 1, s.rejectUnsent(ctx, sources[0].row, fault)
 	}
+	root := wire.MerkleRoot(leaves)
 	sealed, err := epoch.Secret.Keys().SealPayload(s.Self.Org, root, plain)
 	if err != nil {
 		return 0, err
 	}
-	env := wire.Envelope{Author: s.Self.Org, Audience: audience, Epoch: epoch.Epoch, Root: root, Sealed: sealed}
-	if unpinned {
-		err = s.commitUnpinned(ctx, env, b, sources, epoch)
+	env := wire.Envelope{Author: s.Self.Org, Audience: l.audience, Epoch: epoch.Epoch, Root: root, Sealed: sealed}
+	if l.unpinned {
+		err = s.commitUnpinned(ctx, env, b, leaves, sources, epoch)
 	} else {
-		err = s.commitBatch(ctx, env, b, sources, epoch)
+		err = s.commitBatch(ctx, env, b, leaves, sources, epoch)
 	}
 	if err != nil {
 		return 0, err
 	}
+	s.recent.dropReady(sources)
+	s.flushes.note(l, func(c *flushCount) {
+		c.started, c.cancelled = start, false
+		c.batches, c.messages, c.data = c.batches+1, c.messages+int64(len(b.Messages)), c.data+int64(len(b.Data))
+		c.bytes, c.took = c.bytes+int64(len(plain)), c.took+s.Now().Sub(start)
+	})
 	return len(sources), nil
 }
 
@@ -155,17 +215,16 @@ func (s *Service) mayWrite(e *store.Epoch) bool {
 }
 
 // build assembles a batch and puts it through the receiver's checks.
-func (s *Service) build(epoch *store.Epoch, sources []source, defs map[wire.Hash][]byte) (b *wire.Batch, root wire.Hash, plain []byte, fault error) {
+func (s *Service) build(epoch *store.Epoch, sources []source, defs map[wire.Hash][]byte) (b *wire.Batch, leaves []wire.Hash, plain []byte, fault error) {
 	b, fault = s.assemble(epoch, sources, defs)
 	if fault != nil {
-		return nil, root, nil, fault
+		return nil, nil, nil, fault
 	}
-	leaves, fault := b.CheckedLeaves()
-	if fault != nil {
-		return nil, root, nil, fault
+	if leaves, fault = b.CheckedLeaves(); fault != nil {
+		return nil, nil, nil, fault
 	}
 	plain, fault = b.Encode()
-	return b, wire.MerkleRoot(leaves), plain, fault
+	return b, leaves, plain, fault
 }
 
 // rejectUnsent ends a message that no receiver would take.
@@ -194,6 +253,7 @@ func (s *Service) renewKey(ctx context.Context, sources []source) error {
 		return err
 	}
 	key := s.keyNow(here).String()
+	s.recent.dropReady(sources) // also if this fails half-way
 	for i := range sources {
 		src := &sources[i]
 		src.header.Key = key
@@ -220,27 +280,43 @@ func (s *Service) renewKey(ctx context.Context, sources []source) error {
 // source is a message with what a batch needs of it.
 type source struct {
 	row    *store.Message
-	header wire.MessageHeader
+	header *wire.MessageHeader // nil until loaded, as is the data
 	data   []*store.Data
 }
 
-func loadSources(tx *store.Tx, messages []*store.Message) ([]source, error) {
-	seqs := make([]int64, len(messages))
-	for i, m := range messages {
-		seqs[i] = m.Seq
+// size is about how many bytes it takes.
+func (s source) size() int {
+	n := 0
+	for _, d := range s.data {
+		n += len(d.Value)
+	}
+	return n
+}
+
+// load reads what is not in memory of some messages.
+func load(tx *store.Tx, sources []source) error {
+	var seqs []int64
+	for _, src := range sources {
+		if src.header == nil {
+			seqs = append(seqs, src.row.Seq)
+		}
 	}
 	data, err := tx.DataOfMessages(seqs)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	sources := make([]source, len(messages))
-	for i, m := range messages {
-		sources[i] = source{row: m, data: data[m.Seq]}
-		if err := wire.Unmarshal(m.Wire, &sources[i].header); err != nil {
-			return nil, fmt.Errorf("stored header of message %s: %w", m.Header.ID, err)
+	for i := range sources {
+		src := &sources[i]
+		if src.header != nil {
+			continue
 		}
+		h := new(wire.MessageHeader)
+		if err := wire.Unmarshal(src.row.Wire, h); err != nil {
+			return fmt.Errorf("stored header of message %s: %w", src.row.Header.ID, err)
+		}
+		src.header, src.data = h, data[src.row.Seq]
 	}
-	return sources, nil
+	return nil
 }
 
 // fitting is the longest run of messages from the first on that one batch can
@@ -297,7 +373,7 @@ func (s *Service) assemble(epoch *store.Epoch, sources []source, defs map[wire.H
 	}}
 	place := map[wire.Hash]uint32{}
 	for _, src := range sources {
-		m := wire.Message{Header: src.header}
+		m := wire.Message{Header: *src.header}
 		for _, d := range src.data {
 			i, ok := place[d.Commitment]
 			if !ok {
@@ -326,8 +402,9 @@ func (s *Service) assemble(epoch *store.Epoch, sources []source, defs map[wire.H
 // member.
 func txOf(batch wire.UUID) wire.UUID { return uuid.NewSHA1(batch, []byte("batch_pin")) }
 
-// batchRow is what is stored of a batch, ours or a peer's.
-func (s *Service) batchRow(env wire.Envelope, b *wire.Batch, stored []byte) (*store.BatchRow, error) {
+// batchRow is what is stored of a batch, ours or a peer's; leaves are those of
+// its tree.
+func (s *Service) batchRow(env wire.Envelope, b *wire.Batch, leaves []wire.Hash, stored []byte) (*store.BatchRow, error) {
 	tx := txOf(b.Header.ID)
 	row := &store.BatchRow{
 		Batch: store.Batch{
@@ -351,11 +428,7 @@ func (s *Service) batchRow(env wire.Envelope, b *wire.Batch, stored []byte) (*st
 		Data     []ref                `json:"data"`
 	}{Version: b.Header.Version, ID: b.Header.ID, Tx: row.Tx, Messages: []ref{}, Data: []ref{}}
 	for i := range b.Messages {
-		h, err := b.Messages[i].Header.LeafHash()
-		if err != nil {
-			return nil, err
-		}
-		manifest.Messages = append(manifest.Messages, ref{b.Messages[i].Header.ID, &h})
+		manifest.Messages = append(manifest.Messages, ref{b.Messages[i].Header.ID, &leaves[i+1]})
 	}
 	for i := range b.Data {
 		manifest.Data = append(manifest.Data, ref{ID: b.Data[i].ID})
@@ -366,12 +439,12 @@ func (s *Service) batchRow(env wire.Envelope, b *wire.Batch, stored []byte) (*st
 }
 
 // commitBatch stores a sealed batch with all that is to follow from it (T2).
-func (s *Service) commitBatch(ctx context.Context, env wire.Envelope, b *wire.Batch, sources []source, epoch *store.Epoch) error {
+func (s *Service) commitBatch(ctx context.Context, env wire.Envelope, b *wire.Batch, leaves []wire.Hash, sources []source, epoch *store.Epoch) error {
 	stored, err := wire.Marshal(env)
 	if err != nil {
 		return err
 	}
-	row, err := s.batchRow(env, b, stored)
+	row, err := s.batchRow(env, b, leaves, stored)
 	if err != nil {
 		return err
 	}
@@ -410,6 +483,13 @@ func (s *Service) commitBatch(ctx context.Context, env wire.Envelope, b *wire.Ba
 	if err != nil {
 		return err
 	}
+	messages := make([]*store.Message, len(sources))
+	for i, src := range sources {
+		m := src.row
+		m.State, m.Batch, m.TxID, m.Org, m.Root, m.Index = StateSent, &row.ID, row.Tx.ID, row.Org, &row.Root, i
+		messages[i] = m
+	}
+	s.recent.putBatch(row, messages)
 	s.EventsCommitted()
 	s.wakePeers(peers)
 	s.Wake.Submit.Set() // a lone member pins at once

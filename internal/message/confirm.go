@@ -29,6 +29,7 @@ type confirmer struct {
 	mu       sync.Mutex // held by a step, and by who asks for blockers
 	machines map[wire.Hash]*machine
 	tags     map[wire.Tag]*machine     // which audience expects a tag
+	waiting  map[*machine]bool         // want to be told when the ledger moves
 	open     map[wire.Entry][]*machine // which audiences have an entry open: a liar can pin one batch in several
 	through  uint64                    // number of the last record applied
 	members  uint64                    // number of the last record about members that the machines know
@@ -163,7 +164,8 @@ func (t touched) inOrder() []*machine {
 
 // load rebuilds all machines from their rows.
 func (c *confirmer) load() error {
-	c.machines, c.tags, c.open = map[wire.Hash]*machine{}, map[wire.Tag]*machine{}, map[wire.Entry][]*machine{}
+	c.machines, c.tags = map[wire.Hash]*machine{}, map[wire.Tag]*machine{}
+	c.open, c.waiting = map[wire.Entry][]*machine{}, map[*machine]bool{}
 	c.through, c.members = 0, 0
 	text, err := c.tx.Meta(store.MetaConfirmed)
 	if err != nil {
@@ -211,7 +213,7 @@ func (c *confirmer) secret(audience wire.Hash) error {
 			return err
 		}
 		c.out.wakeBatch = true
-		m.waiting = true
+		c.waiting[m] = true
 		return m.unlock(e.Secret.Keys())
 	}
 	a, err := c.tx.AudienceByID(audience)
@@ -219,12 +221,13 @@ func (c *confirmer) secret(audience wire.Hash) error {
 		return err
 	}
 	delete(c.machines, audience)
+	delete(c.waiting, m)
 	c.out.wakeBatch = true
 	if err := c.restore(a); err != nil {
 		return err
 	}
 	if m := c.machines[audience]; m != nil {
-		m.waiting = true
+		c.waiting[m] = true
 	}
 	return nil
 }
@@ -376,10 +379,8 @@ func (c *confirmer) final(touched touched) error {
 	if err != nil {
 		return err
 	}
-	for _, m := range c.machines {
-		if m.waiting {
-			touched[m] = true
-		}
+	for m := range c.waiting {
+		touched[m] = true
 	}
 	for _, m := range touched.inOrder() {
 		if err := m.effects(m.Final(f.Number, f.Time.Time())); err != nil {
@@ -423,7 +424,7 @@ func (c *confirmer) lacking(before time.Time) (list []lack) {
 	if !c.loaded {
 		return nil
 	}
-	for _, m := range c.machines {
+	for m := range c.waiting { // so do all with open entries
 		for _, e := range m.Open() {
 			certificate := uint32(len(e.Receipts)) < e.C
 			if e.Time <= before.UnixNano() && (certificate || m.batches[wire.Entry{Author: e.Author, Root: e.Root}] == nil) {

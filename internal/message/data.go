@@ -30,6 +30,9 @@ type DataInput struct {
 	Value     json.RawMessage    `json:"value,omitempty"`
 }
 
+// namesStored says whether the database must be asked about an entry.
+func (d DataInput) namesStored() bool { return d.ID != nil && d.Value == nil || d.Datatype != nil }
+
 const (
 	validatorJSON       = "json"
 	validatorNone       = "none"
@@ -37,9 +40,6 @@ const (
 
 	definitionDatatype = "datatype" // wire.Definition.Kind
 )
-
-// item is a data row that a message is about to reference.
-type item struct{ row *store.Data }
 
 func blobRow(b blob.Info, at store.Time) *store.Blob {
 	return &store.Blob{Hash: store.Hex(b.Hash.String()), Size: b.Size, Chunks: b.Chunks, Created: at}
@@ -139,7 +139,8 @@ func (s *Service) addData(ctx context.Context, in DataInput, info *blob.Info, na
 	})
 }
 
-// newData checks a value and computes its hash and commitment.
+// newData checks a value and computes its hash and commitment. tx may be nil if
+// the entry names nothing stored.
 func (s *Service) newData(tx *store.Tx, in DataInput, info *blob.Info, name, dir string) (*store.Data, error) {
 	row := &store.Data{ID: s.NewID(), Validator: strings.ToLower(in.Validator), Namespace: s.Namespace, Created: s.now(), Datatype: in.Datatype, Seed: newSalt()}
 	if row.Validator == "" {
@@ -257,15 +258,15 @@ func (s *Service) dataRow(w *wire.DataItem, commitment wire.Hash, at store.Time)
 }
 
 // resolveData finds or makes the row of each entry.
-func (s *Service) resolveData(tx *store.Tx, in []DataInput) ([]item, error) {
-	items := make([]item, 0, len(in))
+func (s *Service) resolveData(tx *store.Tx, in []DataInput) ([]*store.Data, error) {
+	items := make([]*store.Data, 0, len(in))
 	for _, d := range in {
 		if d.ID == nil || d.Value != nil {
 			row, err := s.newData(tx, d, nil, "", "")
 			if err != nil {
 				return nil, err
 			}
-			items = append(items, item{row})
+			items = append(items, row)
 			continue
 		}
 		row, err := store.Optional(tx.DataByID(s.Namespace, *d.ID))
@@ -275,7 +276,7 @@ func (s *Service) resolveData(tx *store.Tx, in []DataInput) ([]item, error) {
 		if row == nil || d.Hash != "" && d.Hash != row.Hash {
 			return nil, errs.New("FF10204", 400, "field %q names data %s, which is not stored here: upload it first", "data.id", d.ID)
 		}
-		items = append(items, item{row})
+		items = append(items, row)
 	}
 	return items, nil
 }

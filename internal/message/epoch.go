@@ -21,63 +21,116 @@ const (
 // EpochStep keeps audiences and their members in step: it invites members who
 // do not have the current epoch's secret, proposes a new epoch when members
 // have come or gone, and activates a proposed one that enough members hold.
+// An audience for which nothing is left to do is left alone until its epochs or
+// the network's members change.
 func (s *Service) EpochStep(ctx context.Context) (more bool, err error) {
 	if s.Network.Founding() == nil {
 		return false, nil
 	}
+	through := s.Network.Through()
 	var audiences []store.Audience
-	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) { audiences, err = tx.Audiences(); return err })
+	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) { audiences, err = tx.UntendedAudiences(through); return err })
 	if err != nil {
 		return false, err
 	}
+	var tended []membership
 	for i := range audiences {
-		if err := s.tendAudience(ctx, &audiences[i]); err != nil {
+		seen, err := s.readMembership(ctx, audiences[i].ID)
+		if err != nil {
+			return false, err
+		}
+		done, err := s.tendAudience(ctx, seen)
+		if err != nil {
 			return false, fmt.Errorf("audience %s: %w", audiences[i].ID.Short(), err)
 		}
+		if done {
+			tended = append(tended, seen)
+		}
 	}
-	return false, nil
+	if len(tended) == 0 {
+		return false, nil
+	}
+	return false, s.DB.Write(ctx, func(tx *store.Tx) error {
+		for _, seen := range tended {
+			now, err := membershipOf(tx, seen.audience.ID)
+			if err != nil {
+				return err
+			}
+			if !now.same(seen) {
+				continue // it has changed since we looked
+			}
+			if err := tx.SetTended(seen.audience.ID, through); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
-// tendAudience does what one audience's membership asks for now.
-func (s *Service) tendAudience(ctx context.Context, a *store.Audience) error {
-	var epochs []store.Epoch
-	err := s.DB.Read(ctx, func(tx *store.Tx) (err error) { epochs, err = tx.Epochs(a.ID); return err })
-	if err != nil {
-		return err
+// membership is what is stored of an audience's members.
+type membership struct {
+	audience *store.Audience
+	epochs   []store.Epoch
+}
+
+func (s *Service) readMembership(ctx context.Context, audience wire.Hash) (m membership, err error) {
+	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) { m, err = membershipOf(tx, audience); return err })
+	return m, err
+}
+
+func membershipOf(tx *store.Tx, audience wire.Hash) (m membership, err error) {
+	if m.audience, err = tx.AudienceByID(audience); err != nil {
+		return m, err
 	}
+	m.epochs, err = tx.Epochs(audience)
+	return m, err
+}
+
+// same tells whether nothing was stored between two looks.
+func (m membership) same(o membership) bool {
+	return (m.audience.Begun == nil) == (o.audience.Begun == nil) && slices.EqualFunc(m.epochs, o.epochs, func(x, y store.Epoch) bool {
+		return x.Hash == y.Hash && (x.Secret == nil) == (y.Secret == nil) && (x.Activated == nil) == (y.Activated == nil)
+	})
+}
+
+// tendAudience does what one audience's membership asks for now. It tells
+// whether nothing is left to do or to wait for.
+func (s *Service) tendAudience(ctx context.Context, m membership) (done bool, err error) {
+	a, epochs := m.audience, m.epochs
 	active := activated(epochs)
 	if len(active) == 0 {
-		return nil // we are invited to an epoch that is not current yet
+		return true, nil // we are invited to an epoch that is not current yet
 	}
 	current := &active[len(active)-1]
 	if current.Secret == nil || !current.Definition.Has(s.Self.Org) {
-		return nil
+		return true, nil
 	}
 	late := s.now()-store.Time(current.Definition.Created) > store.Time(inviteHelpAfter)
+	invited := false
 	if current.Definition.Proposer == s.Self.Org || late {
-		if err := s.invite(ctx, current); err != nil {
-			return err
+		if invited, err = s.invite(ctx, current); err != nil {
+			return false, err
 		}
 	}
 	if current.Activated != nil && current.Epoch > 1 {
 		if err := s.tellActivated(ctx, current); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if a.Kind == store.KindGroup && a.Begun == nil {
-		return nil // changes follow the ledger, on which it does not exist yet
+		return invited, nil // changes follow the ledger, on which it does not exist yet
 	}
 	members := s.present(a.ID, current)
 	if slices.Equal(members, current.Definition.Members) {
-		return nil
+		return invited, nil
 	}
 	for i := range epochs {
 		e := &epochs[i]
 		if e.Epoch == current.Epoch+1 && e.Definition.Proposer == s.Self.Org && e.Secret != nil && e.Definition.Previous == current.Hash && slices.Equal(e.Definition.Members, members) {
-			return s.pursue(ctx, current, e)
+			return false, s.pursue(ctx, current, e)
 		}
 	}
-	return s.propose(ctx, a, current, members)
+	return false, s.propose(ctx, a, current, members)
 }
 
 // present are the members that an audience's next epoch should have: of the
@@ -101,10 +154,10 @@ func (s *Service) present(audience wire.Hash, current *store.Epoch) (members []w
 }
 
 // invite puts an invitation into the outbox of each member whose receipt for
-// the epoch's definition is not here.
-func (s *Service) invite(ctx context.Context, e *store.Epoch) error {
+// the epoch's definition is not here, and tells whether there is none.
+func (s *Service) invite(ctx context.Context, e *store.Epoch) (all bool, err error) {
 	var missing []wire.OrgID
-	err := s.DB.Read(ctx, func(tx *store.Tx) error {
+	err = s.DB.Read(ctx, func(tx *store.Tx) error {
 		receipts, err := tx.Receipts(e.Definition.Proposer, e.Hash)
 		for _, m := range s.others(e.Definition.Members) {
 			if m != e.Definition.Proposer && s.Network.Active(m, endPosition) && !slices.ContainsFunc(receipts, func(r wire.Receipt) bool { return r.Org == m }) {
@@ -114,11 +167,11 @@ func (s *Service) invite(ctx context.Context, e *store.Epoch) error {
 		return err
 	})
 	if err != nil || len(missing) == 0 {
-		return err
+		return err == nil, err
 	}
 	err = s.DB.Write(ctx, func(tx *store.Tx) error { return s.addInvitations(tx, e.Definition, e.Hash, missing) })
 	s.wakePeers(missing)
-	return err
+	return false, err
 }
 
 func (s *Service) addInvitations(tx *store.Tx, d wire.EpochDefinition, hash wire.Hash, members []wire.OrgID) error {
@@ -242,7 +295,8 @@ func (s *Service) pursue(ctx context.Context, current, next *store.Epoch) error 
 		return nil
 	}
 	if len(receipts) < needed(len(next.Definition.Members)-1) || !s.approved(current, next, receipts) {
-		return s.invite(ctx, next)
+		_, err = s.invite(ctx, next)
+		return err
 	}
 	call, err := wire.Marshal(wire.Control{Activate: &wire.Activation{Definition: next.Definition, Receipts: receipts}})
 	if err != nil {

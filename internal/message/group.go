@@ -43,6 +43,18 @@ type draftGroup struct {
 	lookup  string
 }
 
+// knownTarget is the audience of a message if that is known without a look into
+// the database; nil otherwise.
+func (s *Service) knownTarget(in Input) *target {
+	if in.Header.Type != TypePrivate {
+		return &target{audience: s.Network.ID}
+	}
+	if id, ok := s.groups.Load(in.Header.Group); ok && in.Header.Group != "" {
+		return &target{audience: id.(wire.Hash)}
+	}
+	return nil
+}
+
 // target finds the audience of a message.
 func (s *Service) target(tx *store.Tx, in Input) (*target, error) {
 	if in.Header.Type != TypePrivate {
@@ -60,6 +72,7 @@ func (s *Service) target(tx *store.Tx, in Input) (*target, error) {
 		if a == nil || a.Kind != store.KindGroup {
 			return nil, errs.New("FF10226", 404, "field %q names group %s, which is not known here: name its members in %q instead", "header.group", hash, "group.members")
 		}
+		s.groups.Store(store.Hex(a.ID.String()), a.ID)
 		return &target{audience: a.ID}, nil
 	}
 	if in.Group == nil || len(in.Group.Members) == 0 {
@@ -126,24 +139,28 @@ func (s *Service) memberOrg(tx *store.Tx, m MemberInput) (org wire.OrgID, err er
 	return id.Org, nil
 }
 
-// enterAudience puts the message into its audience, making the group if none
-// with this name and these members exists. It returns who is to be invited.
-func (s *Service) enterAudience(tx *store.Tx, to *target, m *store.Message) (invite []wire.OrgID, err error) {
+// enter puts the message into its audience, which is known.
+func (to *target) enter(m *store.Message) {
 	m.Audience = to.audience
-	if to.group != nil {
-		a, err := tx.AudienceByLookup(to.group.lookup)
-		if err != nil {
-			return nil, err
-		}
-		if a != nil {
-			m.Audience = a.ID
-		} else if m.Audience, invite, err = s.createGroup(tx, to.group); err != nil {
-			return nil, err
-		}
-	}
 	if m.Header.Type == TypePrivate {
 		m.Header.Group = store.Hex(m.Audience.String())
 	}
+}
+
+// enterGroup makes the group, if none with this name and these members exists,
+// and puts the message into it. It returns who is to be invited.
+func (s *Service) enterGroup(tx *store.Tx, to *target, m *store.Message) (invite []wire.OrgID, err error) {
+	a, err := tx.AudienceByLookup(to.group.lookup)
+	if err != nil {
+		return nil, err
+	}
+	known := &target{}
+	if a != nil {
+		known.audience = a.ID
+	} else if known.audience, invite, err = s.createGroup(tx, to.group); err != nil {
+		return nil, err
+	}
+	known.enter(m)
 	return invite, nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 
 	"github.com/parley-node/parley/internal/order"
-	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -40,12 +39,8 @@ func (h history) Pinned(author wire.OrgID, root wire.Hash) bool {
 }
 
 func (h history) Confirmed(message wire.Hash) bool {
-	if h.m.fresh[message] {
-		return true
-	}
-	ok, err := h.m.c.tx.MessageConfirmed(h.m.ID(), store.Hex(message.String()))
-	h.m.c.note(err)
-	return ok
+	known := h.m.known[message] // of an open batch: order asks about no other
+	return known != nil && known.confirmed
 }
 
 func (h history) Past(author wire.OrgID, root wire.Hash) (e order.Entry, ok bool) {

@@ -3,6 +3,7 @@ package message
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/parley-node/parley/internal/identity"
@@ -19,19 +20,26 @@ type machine struct {
 	keys     *wire.Keys     // of the current epoch
 	reserved wire.ContextID // of definitions, once keys are known: epochs do not change it
 	batches  map[wire.Entry]*openBatch
-	fresh    map[wire.Hash]bool  // messages confirmed in the running step
-	voted    map[wire.Entry]bool // this run has voted to skip
-	looked   time.Time           // when it looked for overdue entries last
-	beat     time.Time           // when it queued a heartbeat last
-	applied  uint64              // number of the last pin applied
-	waiting  bool                // wants to be told when the ledger moves
+	known    map[wire.Hash]*knownMessage // those of the batches
+	voted    map[wire.Entry]bool         // this run has voted to skip
+	looked   time.Time                   // when it looked for overdue entries last
+	beat     time.Time                   // when it queued a heartbeat last
+	applied  uint64                      // number of the last pin applied
+}
+
+// knownMessage is a message of open batches. Only a lie puts one message into
+// several.
+type knownMessage struct {
+	batches   int  // how many hold it
+	confirmed bool // in one of them, or before
 }
 
 // openBatch is a batch with open messages.
 type openBatch struct {
 	row      *store.BatchRow
 	messages []*store.Message
-	noted    bool // its ledger event is written
+	hashes   []wire.Hash // of the messages
+	noted    bool        // its ledger event is written
 }
 
 // restore rebuilds one machine and brings it up to the point that the others
@@ -84,7 +92,7 @@ func (c *confirmer) restore(a *store.Audience) error {
 		}
 		st.Entries = append(st.Entries, e)
 	}
-	m := &machine{c: c, seq: a.Seq, batches: map[wire.Entry]*openBatch{}, fresh: map[wire.Hash]bool{}, voted: map[wire.Entry]bool{}, waiting: len(st.Entries) > 0}
+	m := &machine{c: c, seq: a.Seq, batches: map[wire.Entry]*openBatch{}, known: map[wire.Hash]*knownMessage{}, voted: map[wire.Entry]bool{}}
 	if last != nil {
 		m.applied = last.Number
 	}
@@ -92,6 +100,7 @@ func (c *confirmer) restore(a *store.Audience) error {
 		return err
 	}
 	c.machines[a.ID] = m
+	c.setWaiting(m, len(st.Entries) > 0)
 	if current.Secret != nil {
 		if err := m.unlock(current.Secret.Keys()); err != nil {
 			return err
@@ -217,7 +226,7 @@ func (m *machine) apply(p *store.Pin) error {
 	if done.Entry == nil {
 		return nil
 	}
-	m.waiting = true
+	m.c.waiting[m] = true
 	m.enter(wire.Entry{Author: done.Entry.Author, Root: done.Entry.Root})
 	if err := m.payload(done.Entry.Author, done.Entry.Root); err != nil {
 		return err
@@ -345,13 +354,22 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 	if m.batches[id] != nil {
 		return nil
 	}
-	row, err := m.c.tx.BatchByRoot(author, root)
-	if err != nil || row == nil || row.Audience != m.ID() {
+	state, err := m.c.tx.BatchState(author, root)
+	if err != nil || state == "" {
 		return err
 	}
-	messages, err := m.c.tx.MessagesOfBatch(root, author)
-	if err != nil {
-		return err
+	var c *content
+	if state != store.BatchDropped { // a dropped one's messages have gone into another
+		c = m.c.s.recent.takeBatch(id)
+	}
+	if c == nil {
+		if c, err = m.read(author, root); err != nil {
+			return err
+		}
+	}
+	row, messages := c.row, c.messages
+	if row.Audience != m.ID() {
+		return nil
 	}
 	epoch, err := epochOf(m.c.tx, row.Audience, row.Epoch)
 	if err != nil {
@@ -360,7 +378,7 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 	if epoch == nil {
 		return fmt.Errorf("batch %s is stored, but not its epoch %d", row.ID, row.Epoch)
 	}
-	keys := epoch.Secret.Keys()
+	contextOf := remembered(epoch.Secret.Keys().Context)
 	var p order.Payload
 	signer := ""
 	if e, ok := m.Entry(author, root); ok {
@@ -376,12 +394,16 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 			return err
 		}
 	}
+	before, err := m.c.tx.ConfirmedBefore(m.ID(), messages)
+	if err != nil {
+		return err
+	}
 	for _, msg := range messages {
 		hash, err := wire.ParseHash(string(msg.Hash))
 		if err != nil {
 			return err
 		}
-		o := order.Message{Hash: hash, Contexts: contextsOf([]*store.Message{msg}, keys), Reject: msg.RejectReason, AfterDefinitions: identity.IsCustomDID(msg.Header.Author)}
+		o := order.Message{Hash: hash, Contexts: contextsOf(msg.Header.Topics, contextOf), Reject: msg.RejectReason, AfterDefinitions: identity.IsCustomDID(msg.Header.Author)}
 		if o.Reject == "" && msg.Header.Key != signer {
 			o.Reject = fmt.Sprintf("the message names the key %s, but %s pinned it", msg.Header.Key, signer)
 		}
@@ -390,8 +412,50 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 	if err := m.Payload(author, root, p); err != nil {
 		return nil // decided meanwhile
 	}
-	m.batches[id] = &openBatch{row: row, messages: messages}
+	b := &openBatch{row: row, messages: messages, hashes: make([]wire.Hash, len(messages))}
+	for i, msg := range messages {
+		hash := p.Messages[i].Hash
+		b.hashes[i] = hash
+		if m.known[hash] == nil {
+			m.known[hash] = &knownMessage{confirmed: slices.Contains(before, msg.Hash)}
+		}
+		m.known[hash].batches++
+	}
+	m.batches[id] = b
 	return nil
+}
+
+// read reads a batch with its messages.
+func (m *machine) read(author wire.OrgID, root wire.Hash) (*content, error) {
+	row, err := m.c.tx.BatchByRoot(author, root)
+	if err != nil {
+		return nil, err
+	}
+	messages, err := m.c.tx.MessagesOfBatch(root, author)
+	return &content{row, messages}, err
+}
+
+// remembered computes each context of a batch once.
+func remembered(context func(topic string) wire.ContextID) func(topic string) wire.ContextID {
+	known := map[string]wire.ContextID{}
+	return func(topic string) wire.ContextID {
+		c, ok := known[topic]
+		if !ok {
+			c = context(topic)
+			known[topic] = c
+		}
+		return c
+	}
+}
+
+// close forgets a batch whose messages are all decided.
+func (m *machine) close(id wire.Entry) {
+	for _, hash := range m.batches[id].hashes {
+		if m.known[hash].batches--; m.known[hash].batches == 0 {
+			delete(m.known, hash)
+		}
+	}
+	delete(m.batches, id)
 }
 
 // receipts gives an open entry the receipts that are here.
@@ -417,9 +481,18 @@ func (m *machine) receipts(author wire.OrgID, root wire.Hash) error {
 	return nil
 }
 
+// setWaiting keeps the set of machines that want to know when the ledger moves.
+func (c *confirmer) setWaiting(m *machine, waiting bool) {
+	if waiting {
+		c.waiting[m] = true
+	} else {
+		delete(c.waiting, m)
+	}
+}
+
 // decide pulls verdicts and writes them.
 func (m *machine) decide(verdicts *int) error {
-	w := writer{m: m, out: m.c.out}
+	w := writer{m: m, out: m.c.out, entries: map[uint64]order.Entry{}}
 	for *verdicts < maxVerdicts {
 		v, ok := m.Next()
 		if !ok {
@@ -433,7 +506,6 @@ func (m *machine) decide(verdicts *int) error {
 	if err := w.flush(); err != nil {
 		return err
 	}
-	clear(m.fresh)
-	m.waiting = m.Waiting()
+	m.c.setWaiting(m, m.Waiting())
 	return nil
 }

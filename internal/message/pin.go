@@ -183,16 +183,21 @@ func (p *peerSpeed) forget(root wire.Hash) {
 // pinOf makes the pin of a batch: number n of the key in the epoch, and the
 // handles of exactly the contexts that its messages touch, ascending.
 func (s *Service) pinOf(tx *store.Tx, b dueBatch, key wire.Address, n uint64) (wire.Pin, error) {
-	messages, err := tx.MessagesOfBatch(b.row.Root, b.row.Org)
-	if err != nil {
-		return wire.Pin{}, err
+	topics, ok := s.recent.topics(wire.Entry{Author: b.row.Org, Root: b.row.Root})
+	if !ok {
+		messages, err := tx.MessagesOfBatch(b.row.Root, b.row.Org)
+		if err != nil {
+			return wire.Pin{}, err
+		}
+		topics = topicsOf(messages)
 	}
 	keys := b.epoch.Secret.Keys()
-	contexts := contextsOf(messages, keys)
+	contexts := contextsOf(topics, keys.Context)
 	p := wire.Pin{Root: b.row.Root, Tag: keys.PinTag(key, n)}
 	for i, c := range contexts {
 		p.Handles = append(p.Handles, keys.MaskHandle(key, n, b.row.Root, i, c))
 	}
+	var err error
 	if !b.begun {
 		id := b.row.Audience
 		p.Control, err = keys.SealControl(wire.Control{Create: &id}, key, n, p.Root, p.Handles)
@@ -200,19 +205,25 @@ func (s *Service) pinOf(tx *store.Tx, b dueBatch, key wire.Address, n uint64) (w
 	return p, err
 }
 
-// contextsOf are the distinct contexts of some messages, ascending.
-func contextsOf(messages []*store.Message, keys wire.Keys) []wire.ContextID {
-	topics := map[string]wire.ContextID{}
+// topicsOf are the distinct topics of some messages, as they come.
+func topicsOf(messages []*store.Message) (topics []string) {
+	seen := map[string]bool{}
 	for _, m := range messages {
 		for _, t := range m.Header.Topics {
-			if _, ok := topics[t]; !ok {
-				topics[t] = keys.Context(t)
+			if !seen[t] {
+				seen[t] = true
+				topics = append(topics, t)
 			}
 		}
 	}
+	return topics
+}
+
+// contextsOf are the distinct contexts of some topics, ascending.
+func contextsOf(topics []string, context func(topic string) wire.ContextID) []wire.ContextID {
 	var cs []wire.ContextID
-	for _, c := range topics {
-		cs = append(cs, c)
+	for _, t := range topics {
+		cs = append(cs, context(t))
 	}
 	slices.SortFunc(cs, func(a, b wire.ContextID) int { return slices.Compare(a[:], b[:]) })
 	return slices.Compact(cs)

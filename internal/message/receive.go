@@ -125,7 +125,7 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 	if err != nil {
 		return nil, err
 	}
-	row, err := s.batchRow(env, b, stored)
+	row, err := s.batchRow(env, b, leaves, stored)
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +139,7 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		return nil, err
 	}
 	given := receipt
+	var fresh bool
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
 		given, row.Receipt = receipt, signed
 		voted, err := tx.Voted(env.Audience, env.Author, env.Root)
@@ -160,8 +161,7 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		} else if ended {
 			return refuse(refusedEnded, "epoch %d of audience %s ended before batch %s was pinned: put its messages into another", env.Epoch, env.Audience.Short(), env.Root.Short())
 		}
-		fresh, err := tx.InsertBatch(row)
-		if err != nil {
+		if fresh, err = tx.InsertBatch(row); err != nil {
 			return err
 		}
 		if !fresh { // the same batch came twice at once: the first one's receipt counts
@@ -188,6 +188,9 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 	})
 	if err != nil {
 		return nil, err
+	}
+	if fresh {
+		s.recent.putBatch(row, messages)
 	}
 	s.Wake.Confirm.Set()
 	return given, nil
@@ -349,16 +352,13 @@ func storeReceived(tx *store.Tx, messages []*store.Message, data [][]*store.Data
 	if err := tx.InsertData(all); err != nil {
 		return err
 	}
+	var links []store.DataLink
 	for i, m := range messages {
-		seqs := make([]int64, len(data[i]))
 		for j, d := range data[i] {
-			seqs[j] = d.Seq
-		}
-		if err := tx.LinkData(m.Seq, seqs); err != nil {
-			return err
+			links = append(links, store.DataLink{Message: m.Seq, Index: j, Data: d.Seq})
 		}
 	}
-	return nil
+	return tx.LinkData(links)
 }
 
 // signReceipt signs that we hold an entry, or an epoch's secret.
@@ -450,7 +450,11 @@ func chunksPart(h wire.Hash) string { return "chunks/" + h.String() }
 
 // Open serves a part of a batch to a member of its audience. To everybody else,
 // and for names that were not made with the audience's key, it does not exist.
+// Published contents are served to every member.
 func (s *Service) Open(ctx context.Context, from wire.OrgID, name string, offset int64) (io.ReadCloser, error) {
+	if id, ok := strings.CutPrefix(name, partPublished); ok {
+		return s.openPublished(ctx, from, id, offset)
+	}
 	rootText, _, ok := strings.Cut(name, "/")
 	root, err := wire.ParseHash(rootText)
 	if !ok || err != nil {

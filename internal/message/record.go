@@ -98,7 +98,7 @@ func (s *Service) Record(ctx context.Context, a ledger.Advance) error {
 				return &ledger.Gap{Want: have + 1, Got: rows[0].Number, Reason: fmt.Sprintf("record %d follows record %d", rows[0].Number, have)}
 			}
 		}
-		if err := tx.InsertRecords(s.NetName, rows); err != nil {
+		if err := tx.InsertRecords(s.Namespace, rows); err != nil {
 			return err
 		}
 		for i := range rows {

@@ -280,7 +280,7 @@ func (s *Service) delivered(ctx context.Context, p store.Parcel, answer []byte) 
 			}
 		}
 		if p.Op != nil {
-			if _, err := tx.UpdateOperations([]wire.UUID{*p.Op}, opSucceeded, nil, "", s.now()); err != nil {
+			if err := s.sent(tx, p); err != nil {
 				return err
 			}
 		}
@@ -293,6 +293,21 @@ func (s *Service) delivered(ctx context.Context, p store.Parcel, answer []byte) 
 			s.Wake.Epoch.Set()
 		}
 	}
+	return err
+}
+
+// sent ends the operation of a parcel, which may be another one than when the
+// parcel went out: an operator may have retried it.
+func (s *Service) sent(tx *store.Tx, p store.Parcel) error {
+	ended, err := tx.UpdateOperations([]wire.UUID{*p.Op}, opSucceeded, nil, "", s.now())
+	if err != nil || len(ended) > 0 {
+		return err
+	}
+	now, err := tx.OperationOfParcel(p.ID)
+	if err != nil || now == nil {
+		return err
+	}
+	_, err = tx.UpdateOperations([]wire.UUID{*now}, opSucceeded, nil, "", s.now())
 	return err
 }
 

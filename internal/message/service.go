@@ -89,6 +89,11 @@ type Service struct {
 	confirm *confirmer
 	pulls   pulls
 	held    holds
+	intake  intake
+	recent  *recent
+	room    room
+	groups  sync.Map // store.Hex -> wire.Hash: groups that messages named; none ever goes away
+	flushes flushes
 
 	// Signals wake the worker of that name. A worker also wakes on a timer, so
 	// a lost signal costs time, never a message.
@@ -123,6 +128,8 @@ func New(c Config, onPeer func(*Peer)) *Service {
 	s.schemas.compiled = map[wire.Hash]*schema{}
 	s.speed.seen = map[wire.OrgID]*speed{}
 	s.confirm = &confirmer{s: s}
+	s.recent = newRecent()
+	s.intake.db, s.intake.recent = c.DB, s.recent
 	s.held.ends = map[wire.Address]time.Time{}
 	s.pulls.tries = map[wire.Entry]*pullTry{}
 	for _, w := range []*Signal{&s.Wake.Batch, &s.Wake.Submit, &s.Wake.Confirm, &s.Wake.Pull, &s.Wake.Epoch} {

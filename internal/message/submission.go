@@ -174,8 +174,16 @@ func (u *Submitter) signPin(ctx context.Context, b dueBatch) (sub *store.Submiss
 		if err := s.passOnCertificate(tx, b, sub.Created); err != nil {
 			return err
 		}
-		return tx.SetBatchState(b.row.Org, b.row.Root, store.BatchPinning, sub.Created)
+		open, err := tx.MoveBatch(b.row.Org, b.row.Root, store.BatchCollecting, store.BatchPinning, sub.Created)
+		if err == nil && !open {
+			err = errBatchGone
+		}
+		return err
 	})
+	if errors.Is(err, errBatchGone) {
+		u.s.Wake.Submit.Set() // for the batches behind it
+		return nil, 0, nil
+	}
 	if err != nil {
 		return nil, 0, err
 	}
@@ -183,6 +191,9 @@ func (u *Submitter) signPin(ctx context.Context, b dueBatch) (sub *store.Submiss
 	s.wakePeers(s.others(b.epoch.Definition.Members))
 	return sub, 0, nil
 }
+
+// errBatchGone undoes the pin of a batch that was given up while it was signed.
+var errBatchGone = errors.New("the batch does not wait for its pin any more")
 
 // nextNumber is the next pin number of a key. It is taken in the transaction
 // that stores what was signed with it, before that is sent: nobody else gives

@@ -91,7 +91,7 @@ func (s *Service) Define(ctx context.Context, tag string, body any) (*store.Mess
 }
 
 // submit checks a message, computes everything that can be computed without
-// the writer, and stores it in one transaction (T1).
+// the writer, and stores it (T1).
 func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) {
 	m, err := s.draft(in)
 	if err != nil {
@@ -101,31 +101,20 @@ func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) 
 	if err != nil {
 		return nil, err
 	}
-	var to *target
-	var items []item
-	err = s.DB.Read(ctx, func(tx *store.Tx) (err error) {
-		if m.Header.Author, m.Header.Key, err = s.author(tx, in.Header, here); err != nil {
-			return err
-		}
-		if to, err = s.target(tx, in); err != nil {
-			return err
-		}
-		items, err = s.resolveData(tx, in.Data)
-		return err
-	})
+	to, items, err := s.resolve(ctx, in, m, here)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.seal(m, items); err != nil {
+	sealed, err := s.seal(m, items)
+	if err != nil {
 		return nil, err
 	}
-	var invite []wire.OrgID
-	err = s.DB.Write(ctx, func(tx *store.Tx) (err error) {
-		if invite, err = s.enterAudience(tx, to, m); err != nil {
-			return err
-		}
-		return insertMessage(tx, m, items)
-	})
+	if to.group == nil {
+		to.enter(m)
+		err = s.intake.put(ctx, sealed)
+	} else {
+		err = s.putWithGroup(ctx, to, sealed)
+	}
 	var dup *store.DuplicateKey
 	if errors.As(err, &dup) {
 		return nil, errs.New("FF10430", 409, "idempotency key %q was already used for message %s", in.IdempotencyKey, dup.ID)
@@ -133,10 +122,58 @@ func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) 
 	if err != nil {
 		return nil, err
 	}
-	s.wakePeers(invite)
-	s.Wake.Batch.Set()
+	if m.Header.TxType == TxUnpinned || s.room.any(m.Audience) {
+		s.Wake.Batch.Set()
+	}
 	return m, nil
 }
+
+// resolve finds the author, the audience and the data of a message. Most name no
+// stored thing but their group, and need no look into the database.
+func (s *Service) resolve(ctx context.Context, in Input, m *store.Message, here []wire.Address) (to *target, items []*store.Data, err error) {
+	find := func(tx *store.Tx) (err error) {
+		if m.Header.Author, m.Header.Key, err = s.author(tx, in.Header, here); err != nil {
+			return err
+		}
+		if to == nil {
+			if to, err = s.target(tx, in); err != nil {
+				return err
+			}
+		}
+		items, err = s.resolveData(tx, in.Data)
+		return err
+	}
+	if to = s.knownTarget(in); to != nil && s.isSelf(in.Header.Author) && !slices.ContainsFunc(in.Data, DataInput.namesStored) {
+		err = find(nil)
+	} else {
+		err = s.DB.Read(ctx, find)
+	}
+	return to, items, err
+}
+
+// isSelf says whether an author is the organisation itself.
+func (s *Service) isSelf(author string) bool {
+	return author == "" || author == s.Self.Name || author == s.Self.DID()
+}
+
+// putWithGroup stores a message together with its group, unless an equal group
+// came up meanwhile.
+func (s *Service) putWithGroup(ctx context.Context, to *target, m source) error {
+	var invite []wire.OrgID
+	err := s.DB.Write(ctx, func(tx *store.Tx) (err error) {
+		if invite, err = s.enterGroup(tx, to, m.row); err != nil {
+			return err
+		}
+		return insertMessages(tx, []source{m})
+	})
+	if err == nil {
+		s.wakePeers(invite)
+	}
+	return err
+}
+
+// HandedIn is the number of messages that are on their way into the database.
+func (s *Service) HandedIn() int { return int(s.intake.pending.Load()) }
 
 // draft checks what can be checked without the database.
 func (s *Service) draft(in Input) (*store.Message, error) {
@@ -182,11 +219,12 @@ func (s *Service) draft(in Input) (*store.Message, error) {
 }
 
 // author resolves who the message is from and which key signs for them: for a
-// custom identity the key of its claim, while that one is valid.
+// custom identity the key of its claim, while that one is valid. tx may be nil
+// if the author is the organisation itself.
 func (s *Service) author(tx *store.Tx, h Header, here []wire.Address) (did, key string, err error) {
 	did = s.Self.DID()
 	address := s.keyNow(here)
-	if h.Author != "" && h.Author != s.Self.Name && h.Author != did {
+	if !s.isSelf(h.Author) {
 		id, err := identity.Author(tx, s.Namespace, s.Self.Org, h.Author)
 		if err != nil {
 			return "", "", err
@@ -233,22 +271,20 @@ func (s *Service) keyNow(here []wire.Address) wire.Address {
 }
 
 // seal computes the message's references, hashes and header.
-func (s *Service) seal(m *store.Message, items []item) error {
+func (s *Service) seal(m *store.Message, items []*store.Data) (sealed source, err error) {
 	size := 0
 	m.Data = make([]store.DataRef, len(items))
 	commitments := make([]wire.Hash, len(items))
-	for i := range items {
-		d := items[i].row
+	for i, d := range items {
 		m.Data[i] = store.DataRef{ID: d.ID, Hash: d.Hash}
 		commitments[i] = d.Commitment
 		size += len(d.Value)
 	}
 	if size > maxMessageBytes {
-		return errs.New("FF10328", 400, "field %q holds %d bytes of values: at most %d are allowed; send large content as a blob", "data", size, maxMessageBytes)
+		return sealed, errs.New("FF10328", 400, "field %q holds %d bytes of values: at most %d are allowed; send large content as a blob", "data", size, maxMessageBytes)
 	}
-	var err error
 	if m.Header.DataHash, err = refsHash(m.Data); err != nil {
-		return err
+		return sealed, err
 	}
 	h := wire.MessageHeader{
 		ID: m.Header.ID, CID: m.Header.CID, Type: m.Header.Type, Author: m.Header.Author, Key: m.Header.Key,
@@ -256,31 +292,11 @@ func (s *Service) seal(m *store.Message, items []item) error {
 	}
 	hash, err := h.LeafHash()
 	if err != nil {
-		return err
+		return sealed, err
 	}
 	m.Hash = store.Hex(hash.String())
 	m.Wire, err = wire.Marshal(h)
-	return err
-}
-
-// insertMessage stores a message and its data; what is stored already is
-// linked.
-func insertMessage(tx *store.Tx, m *store.Message, items []item) error {
-	if err := tx.InsertMessages([]*store.Message{m}); err != nil {
-		return err
-	}
-	rows := make([]*store.Data, len(items))
-	for i := range items {
-		rows[i] = items[i].row
-	}
-	if err := tx.InsertData(rows); err != nil {
-		return err
-	}
-	seqs := make([]int64, len(rows))
-	for i, d := range rows {
-		seqs[i] = d.Seq
-	}
-	return tx.LinkData(m.Seq, seqs)
+	return source{row: m, header: &h, data: items}, err
 }
 
 // refsHash is the hash over a message's references, as existing clients see it;

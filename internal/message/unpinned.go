@@ -46,7 +46,7 @@ func writeChain(tx *store.Tx, audience wire.Hash, author wire.OrgID, c chain) er
 
 // commitUnpinned signs and stores an unpinned batch of ours. Its messages are
 // confirmed here with it: there is nothing further to wait for.
-func (s *Service) commitUnpinned(ctx context.Context, env wire.Envelope, b *wire.Batch, sources []source, epoch *store.Epoch) error {
+func (s *Service) commitUnpinned(ctx context.Context, env wire.Envelope, b *wire.Batch, leaves []wire.Hash, sources []source, epoch *store.Epoch) error {
 	var last chain
 	err := s.DB.Read(ctx, func(tx *store.Tx) (err error) { last, err = readChain(tx, env.Audience, s.Self.Org); return err })
 	if err != nil {
@@ -68,7 +68,7 @@ func (s *Service) commitUnpinned(ctx context.Context, env wire.Envelope, b *wire
 	if err != nil {
 		return err
 	}
-	row, err := s.batchRow(env, b, stored)
+	row, err := s.batchRow(env, b, leaves, stored)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []b
 	if err != nil {
 		return nil, err
 	}
-	row, err := s.batchRow(env, b, body)
+	row, err := s.batchRow(env, b, leaves, body)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +196,7 @@ func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []b
 		}
 		for _, m := range messages {
 			m.Header.TxType = TxUnpinned
-			had, err := store.Optional(tx.MessageByHash(env.Audience, m.Hash))
+			had, err := store.Optional(tx.MessageByHash(env.Audience, m.Header.ID, m.Hash))
 			if err != nil {
 				return err
 			}
@@ -248,20 +248,26 @@ func (s *Service) confirmUnpinned(tx *store.Tx, messages []*store.Message, row *
 // have a reason, and tells applications.
 func (s *Service) settle(tx *store.Tx, messages []*store.Message, transaction *wire.UUID) error {
 	var events []*store.Event
+	var confirmed []int64
 	now := s.now()
 	for _, m := range messages {
-		u := store.MessageUpdate{State: StateConfirmed, Confirmed: now}
 		typ := "message_confirmed"
-		if m.RejectReason != "" {
-			u.State, u.RejectReason, typ = StateRejected, m.RejectReason, "message_rejected"
-		}
-		if _, err := tx.SetMessagesState([]int64{m.Seq}, u); err != nil {
-			return err
+		if m.RejectReason == "" {
+			confirmed = append(confirmed, m.Seq)
+		} else {
+			typ = "message_rejected"
+			u := store.MessageUpdate{State: StateRejected, Confirmed: now, RejectReason: m.RejectReason}
+			if _, err := tx.SetMessagesState([]int64{m.Seq}, u); err != nil {
+				return err
+			}
 		}
 		for _, topic := range m.Header.Topics {
 			id := m.Header.ID
 			events = append(events, &store.Event{ID: s.NewID(), Type: typ, Namespace: s.Namespace, Reference: &id, Correlator: m.Header.CID, Tx: transaction, Topic: topic, Created: now})
 		}
+	}
+	if err := tx.ConfirmMessages(confirmed, now); err != nil {
+		return err
 	}
 	return tx.InsertEvents(events)
 }

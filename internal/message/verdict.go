@@ -3,6 +3,8 @@ package message
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/order"
@@ -15,7 +17,8 @@ import (
 type writer struct {
 	m         *machine
 	out       *stepResult
-	confirmed []int64 // messages.seq
+	confirmed []int64                // messages.seq
+	entries   map[uint64]order.Entry // still open, by pin, as the last verdict left them
 	events    []*store.Event
 }
 
@@ -53,12 +56,14 @@ func (w *writer) verdict(v order.Verdict) error {
 			Text: fmt.Sprintf("batch %s was confirmed here before the network skipped it; what was confirmed stands, compare with the other members", v.Root.Short()),
 		})
 	}
+	if !v.EntryDone {
+		w.entries[v.Number] = v.Row
+		return nil
+	}
+	delete(w.entries, v.Number)
 	row, err := entryRow(v.Row)
 	if err != nil {
 		return err
-	}
-	if !v.EntryDone {
-		return tx.SetEntry(v.Number, row)
 	}
 	if v.Kind == order.SkippedEntry && v.Author == w.m.c.s.Self.Org {
 		if err := w.m.c.s.dropParcels(tx, v.Root, v.Reason); err != nil { // nobody needs it any more
@@ -66,7 +71,7 @@ func (w *writer) verdict(v order.Verdict) error {
 		}
 	}
 	if b != nil {
-		delete(w.m.batches, id)
+		w.m.close(id)
 		if err := tx.FinishBatch(v.Author, v.Root, w.m.c.s.now()); err != nil {
 			return err
 		}
@@ -162,7 +167,7 @@ func (w *writer) message(v order.Verdict, m *store.Message) error {
 		}
 	} else {
 		m.State = StateConfirmed
-		w.m.fresh[v.Message] = true
+		w.m.known[v.Message].confirmed = true
 		w.confirmed = append(w.confirmed, m.Seq)
 	}
 	s := w.m.c.s
@@ -216,7 +221,8 @@ func (w *writer) flushMessages() error {
 	if len(w.confirmed) == 0 {
 		return nil
 	}
-	_, err := w.m.c.tx.SetMessagesState(w.confirmed, store.MessageUpdate{State: StateConfirmed, Confirmed: w.m.c.s.now()})
+	slices.Sort(w.confirmed)
+	err := w.m.c.tx.ConfirmMessages(w.confirmed, w.m.c.s.now())
 	w.confirmed = w.confirmed[:0]
 	return err
 }
@@ -225,6 +231,15 @@ func (w *writer) flushMessages() error {
 func (w *writer) flush() error {
 	if err := w.flushMessages(); err != nil {
 		return err
+	}
+	for _, number := range slices.Sorted(maps.Keys(w.entries)) {
+		row, err := entryRow(w.entries[number])
+		if err != nil {
+			return err
+		}
+		if err := w.m.c.tx.SetEntry(number, row); err != nil {
+			return err
+		}
 	}
 	if len(w.events) == 0 {
 		return nil

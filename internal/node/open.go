@@ -39,6 +39,7 @@ type Process struct {
 	sockets   *event.WebSockets
 	streams   *event.Streams
 	servers   []*server
+	space     *space
 }
 
 // server is one HTTP port.
@@ -185,11 +186,12 @@ func (p *Process) openLedger(ks *file.Keys) error {
 func (p *Process) listen(version string) error {
 	c := p.Config
 	p.sockets = event.NewWebSockets(event.WebSocketConfig{AllowedOrigins: c.API.AllowedOrigins, Logger: p.log}, p.Subscriptions)
+	p.space = p.newSpace()
 	p.streams = event.NewStreams(p.Subscriptions, event.StreamConfig{Source: p.source(), Logger: p.log})
 	surface := api.New(api.Deps{
 		Namespace: p.Namespace, Version: version,
 		DB: p.db, Messages: p.Messages, Network: p.Network, Log: p.Events, Subscriptions: p.Subscriptions,
-		WebSockets: p.sockets, Streams: p.streams, Deliveries: p.Deliveries, Blobs: p.Blobs, Verify: p.verify, Connection: p.connection, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
+		WebSockets: p.sockets, Streams: p.streams, Deliveries: p.Deliveries, Blobs: p.Blobs, Verify: p.verify, Connection: p.connection, Disk: p.space.forecast, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
 		Security: api.Security{AllowedHosts: c.API.AllowedHosts, AllowedOrigins: c.API.AllowedOrigins},
 		Logger:   p.log,
 	})
@@ -249,6 +251,11 @@ func (p *Process) Run(ctx context.Context) error {
 		}
 		workersDone <- err
 	}()
+	measured := make(chan struct{})
+	go func() {
+		defer close(measured)
+		p.space.run(workers)
+	}()
 	for _, s := range p.servers {
 		go func() {
 			if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -260,6 +267,7 @@ func (p *Process) Run(ctx context.Context) error {
 	p.log.Info("the node stops")
 	err := p.stopHTTP()
 	stopWorkers()
+	<-measured
 	err = errors.Join(err, <-workersDone, p.close())
 	stopValidator()
 	err = errors.Join(err, <-validatorDone)

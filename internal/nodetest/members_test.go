@@ -205,3 +205,20 @@ func TestLateJoiner(t *testing.T) {
 		net.agree("u", append(after, last), net.Members...)
 	})
 }
+
+// Audiences in which nothing is left to do for their membership are not looked
+// at again and again.
+func TestSettledAudiencesRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := Network(t, 3)
+		a, b := net.Members[0], net.Members[1]
+		b.Confirmed(a.Private(`1`, []*Member{b}, "t").Header.ID)
+		net.Quiet()
+		for _, m := range net.Members {
+			m.Until("its audiences rest", func(tx *store.Tx) (bool, error) {
+				untended, err := tx.UntendedAudiences(m.Network.Through())
+				return len(untended) == 0, err
+			})
+		}
+	})
+}

@@ -57,6 +57,17 @@ func (tx *Tx) Audiences() ([]Audience, error) {
 	return collect(tx, scanAudience, `SELECT `+audienceColumns+` FROM audiences ORDER BY seq`)
 }
 
+// UntendedAudiences lists those in which something may be left to do for their
+// membership, now that the records about members go up to a number.
+func (tx *Tx) UntendedAudiences(through uint64) ([]Audience, error) {
+	return collect(tx, scanAudience, `SELECT `+audienceColumns+` FROM audiences WHERE tended < $1 ORDER BY seq`, int64(through))
+}
+
+// SetTended notes that nothing is left to do for an audience's membership.
+func (tx *Tx) SetTended(id wire.Hash, through uint64) error {
+	return tx.Send(`UPDATE audiences SET tended = $1 WHERE id = $2`, int64(through), id)
+}
+
 // AudienceByID is nil if this node does not know it.
 func (tx *Tx) AudienceByID(id wire.Hash) (*Audience, error) {
 	return one(tx, scanAudience, `SELECT `+audienceColumns+` FROM audiences WHERE id = $1`, id)
@@ -71,11 +82,12 @@ func (tx *Tx) AudienceByLookup(lookup string) (*Audience, error) {
 
 // BeginAudience records the pin that brought a group into being.
 func (tx *Tx) BeginAudience(id wire.Hash, pin uint64) error {
-	err := tx.Send(`UPDATE audiences SET begun = $1 WHERE id = $2 AND begun IS NULL`, int64(pin), id)
+	err := tx.Send(`UPDATE audiences SET begun = $1, tended = 0 WHERE id = $2 AND begun IS NULL`, int64(pin), id)
 	return err
 }
 
-// PutEpoch stores an epoch definition, and its secret if that is known now.
+// PutEpoch stores an epoch definition, and its secret if that is known now. The
+// audience's membership is to be looked at again.
 func (tx *Tx) PutEpoch(e *Epoch) error {
 	def, err := wire.Marshal(e.Definition)
 	if err != nil {
@@ -91,7 +103,10 @@ func (tx *Tx) PutEpoch(e *Epoch) error {
 		ON CONFLICT (audience, epoch, hash) DO UPDATE SET
 			secret = COALESCE(epochs.secret, excluded.secret), activated = COALESCE(epochs.activated, excluded.activated)`,
 		e.Audience, int64(e.Epoch), e.Hash, def, secret, e.Activated)
-	return err
+	if err != nil {
+		return err
+	}
+	return tx.Send(`UPDATE audiences SET tended = 0 WHERE id = $1 AND tended <> 0`, e.Audience)
 }
 
 const epochColumns = `audience, epoch, hash, definition, secret, activated`

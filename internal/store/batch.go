@@ -2,6 +2,9 @@ package store
 
 import (
 	"database/sql"
+	"errors"
+	"iter"
+	"strings"
 
 	"github.com/parley-node/parley/wire"
 )
@@ -29,6 +32,7 @@ const (
 	BatchHeld       = "held"       // a peer's: stored and receipted
 	BatchDone       = "done"       // decided
 	BatchDropped    = "dropped"    // ours: its pin was void, its messages went into another batch
+	BatchCancelled  = "cancelled"  // ours: given up by hand before it was pinned, and its messages with it
 )
 
 // InsertBatch stores a sealed or received batch; false if it is known.
@@ -48,8 +52,16 @@ func nullHex(h Hex) any {
 	return string(h)
 }
 
+// batchOf is the id of the batch with root $1 of organisation $2. Messages are
+// found by it; that they name the root as well matters, for an author may give
+// two batches one id.
+const batchOf = `(SELECT id FROM batches WHERE root = $1 AND org = $2)`
+
 const batchRowColumns = `seq, id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
 	author_name, org, root, audience, epoch, envelope, own, state, since, receipt`
+
+// lightBatchColumns leave out what is large.
+var lightBatchColumns = strings.NewReplacer("manifest", "NULL", "envelope", "NULL").Replace(batchRowColumns)
 
 func scanBatchRow(rows *Rows, b *BatchRow) error {
 	var group sql.NullString
@@ -67,14 +79,29 @@ func (tx *Tx) BatchByRoot(org wire.OrgID, root wire.Hash) (*BatchRow, error) {
 	return one(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE root = $1 AND org = $2`, root, org)
 }
 
+// BatchState is the state of a batch; "" if this node does not hold it.
+func (tx *Tx) BatchState(org wire.OrgID, root wire.Hash) (state string, err error) {
+	err = tx.QueryRow(`SELECT state FROM batches WHERE root = $1 AND org = $2`, root, org).Scan(&state)
+	if errors.Is(err, ErrNoRows) {
+		return "", nil
+	}
+	return state, err
+}
+
+// BatchByID is the newest batch of a namespace with an id; nil if there is none.
+func (tx *Tx) BatchByID(namespace string, id UUID) (*BatchRow, error) {
+	return one(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE id = $1 AND namespace = $2 ORDER BY seq DESC LIMIT 1`, id, namespace)
+}
+
 // BatchesByRoot lists the batches with a root, whoever the author.
 func (tx *Tx) BatchesByRoot(root wire.Hash) ([]BatchRow, error) {
 	return collect(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE root = $1`, root)
 }
 
-// OwnBatches lists our batches in a state, oldest first.
+// OwnBatches lists our batches in a state, oldest first, without their envelopes
+// and manifests, which are large.
 func (tx *Tx) OwnBatches(state string) ([]BatchRow, error) {
-	return collect(tx, scanBatchRow, `SELECT `+batchRowColumns+` FROM batches WHERE own AND state <> 'done' AND state = $1 ORDER BY seq`, state)
+	return collect(tx, scanBatchRow, `SELECT `+lightBatchColumns+` FROM batches WHERE own AND state <> 'done' AND state = $1 ORDER BY seq`, state)
 }
 
 // ForgetUnpinned removes the peers' batches of an audience's epochs before one
@@ -83,7 +110,7 @@ func (tx *Tx) OwnBatches(state string) ([]BatchRow, error) {
 func (tx *Tx) ForgetUnpinned(audience wire.Hash, before uint64) error {
 	const ended = `SELECT b.seq FROM batches b WHERE b.audience = $1 AND b.epoch < $2 AND NOT b.own AND b.state = 'held'
 		AND NOT EXISTS (SELECT 1 FROM pins p WHERE p.root = b.root AND p.org = b.org AND p.audience = b.audience AND p.state IN ('open', 'done'))`
-	const messages = `SELECT m.seq FROM messages m JOIN batches b ON b.root = m.root AND b.org = m.org WHERE b.seq IN (` + ended + `)`
+	const messages = `SELECT m.seq FROM messages m JOIN batches b ON b.id = m.batch AND b.root = m.root AND b.org = m.org WHERE b.seq IN (` + ended + `)`
 	for _, remove := range []string{
 		`DELETE FROM message_data WHERE message IN (` + messages + `)`,
 		`DELETE FROM messages WHERE seq IN (` + messages + `)`,
@@ -115,28 +142,62 @@ func (tx *Tx) InFlight() (map[wire.Hash]int, error) {
 	return counts, rows.Err()
 }
 
+// OpenBatch is a batch of ours that is not decided yet.
+type OpenBatch struct {
+	ID       UUID
+	Audience wire.Hash
+	Key      string
+}
+
+// OpenBatches lists our batches that are not decided yet, oldest first.
+func (tx *Tx) OpenBatches() ([]OpenBatch, error) {
+	return collect(tx, func(rows *Rows, b *OpenBatch) error { return rows.Scan(&b.ID, &b.Audience, &b.Key) },
+		`SELECT id, audience, key FROM batches WHERE own AND state <> 'done' AND state IN ('collecting', 'pinning') ORDER BY seq`)
+}
+
 // BlobsOfBatch lists the hashes of the blobs that a batch's messages carry.
 func (tx *Tx) BlobsOfBatch(org wire.OrgID, root wire.Hash) ([]Hex, error) {
 	return collect(tx, func(rows *Rows, h *Hex) error { return rows.Scan((*string)(h)) },
 		`SELECT DISTINCT d.blob_hash FROM messages m JOIN message_data l ON l.message = m.seq JOIN data d ON d.seq = l.data
-		WHERE m.root = $1 AND m.org = $2 AND d.blob_hash IS NOT NULL`, root, org)
+		WHERE m.batch = `+batchOf+` AND m.root = $1 AND m.org = $2 AND d.blob_hash IS NOT NULL`, root, org)
 }
 
 // EnterBatch ties messages to the batch that they went into, in its order.
 func (tx *Tx) EnterBatch(seqs []int64, b *BatchRow, state string) error {
-	for i, seq := range seqs {
-		if err := tx.Send(`UPDATE messages SET state = $1, batch = $2, tx_id = $3, org = $4, root = $5, idx = $6 WHERE seq = $7`,
-			state, b.ID, b.Tx.ID, b.Org, b.Root, i, seq); err != nil {
+	for at, r := range runs(seqs) {
+		if err := tx.Send(`UPDATE messages SET state = $1, batch = $2, tx_id = $3, org = $4, root = $5, idx = seq - $6 WHERE seq BETWEEN $7 AND $8`,
+			state, b.ID, b.Tx.ID, b.Org, b.Root, r.first-int64(at), r.first, r.last); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// run is a range of sequence numbers without a gap.
+type run struct{ first, last int64 }
+
+// runs cuts ascending numbers where one is missing: messages that come one
+// after the other, as under load, are changed by one statement. Each run comes
+// with the place of its first number.
+func runs(seqs []int64) iter.Seq2[int, run] {
+	return func(yield func(int, run) bool) {
+		for from := 0; from < len(seqs); {
+			to := from + 1
+			for to < len(seqs) && seqs[to] == seqs[to-1]+1 {
+				to++
+			}
+			if !yield(from, run{seqs[from], seqs[to-1]}) {
+				return
+			}
+			from = to
+		}
+	}
+}
+
 // LeaveBatch takes the undecided messages out of a batch whose pin can no
 // longer count, so that they go into another.
 func (tx *Tx) LeaveBatch(org wire.OrgID, root wire.Hash) error {
-	err := tx.Send(`UPDATE messages SET state = 'ready', batch = NULL, tx_id = NULL, root = NULL, idx = NULL WHERE root = $1 AND org = $2 AND state = 'sent'`, root, org)
+	err := tx.Send(`UPDATE messages SET state = 'ready', batch = NULL, tx_id = NULL, root = NULL, idx = NULL WHERE batch = `+batchOf+` AND root = $1 AND org = $2 AND state = 'sent'`, root, org)
 	return err
 }
 
@@ -144,6 +205,13 @@ func (tx *Tx) LeaveBatch(org wire.OrgID, root wire.Hash) error {
 func (tx *Tx) SetBatchState(org wire.OrgID, root wire.Hash, state string, at Time) error {
 	err := tx.Send(`UPDATE batches SET state = $1, since = $2 WHERE root = $3 AND org = $4`, state, int64(at), root, org)
 	return err
+}
+
+// MoveBatch moves a batch from one state to another; false if it is not in the
+// first any more.
+func (tx *Tx) MoveBatch(org wire.OrgID, root wire.Hash, from, to string, at Time) (bool, error) {
+	n, err := tx.Exec(`UPDATE batches SET state = $1, since = $2 WHERE root = $3 AND org = $4 AND state = $5`, to, int64(at), root, org, from)
+	return n == 1, err
 }
 
 // FinishBatch marks a batch as decided at a time.

@@ -119,6 +119,13 @@ func scanPin(r *Rows, p *PinHandle) error {
 	return nil
 }
 
+// NextPins has the fields that existing clients filter by, and never any rows:
+// no member counts its messages per context.
+var NextPins = &Collection{
+	Name: "next pins", One: "next pin",
+	Fields: []Field{{"context", KindHash, ""}, {"identity", KindText, ""}, {"hash", KindHash, ""}, {"nonce", KindInt, ""}},
+}
+
 var Identities = &Table[Identity]{Collection{
 	Name: "identities", One: "identity", table: "identities", serial: "seq", key: "id",
 	Fields: []Field{

@@ -11,7 +11,7 @@ const dataColumns = `id, validator, namespace, hash, created, datatype_name, dat
 
 const selectData = `SELECT seq, ` + dataColumns + ` FROM data`
 
-var insertData = newInsert("data", "ON CONFLICT (id, commitment) DO NOTHING RETURNING seq, id, commitment",
+var insertData = newInsert("data", "ON CONFLICT (id, commitment) DO NOTHING", "seq, id, commitment",
 	`id validator namespace hash created datatype_name datatype_version value public
 	blob_hash blob_size blob_name blob_path blob_public seed datatype_hash blob_root commitment`)
 
@@ -45,8 +45,17 @@ func (tx *Tx) InsertData(items []*Data) error {
 		key dataKey
 	}
 	scan := func(r *Rows, s *stored) error { return r.Scan(&s.seq, &s.key.id, &s.key.commitment) }
-	err := insertData.run(len(items), row, func(text string, _, _ int, args []any) error {
-		fresh, err := queryAll(tx, scan, text, args...)
+	err := insertData.run(len(items), row, func(first, rows int, args []any) error {
+		if !tx.conn.remote {
+			stored, last, err := tx.insert(insertData.texts[rows], args)
+			if stored == int64(rows) { // all of them, so their numbers follow each other
+				for i, d := range items[first : first+rows] {
+					seqs[dataKey{d.ID, d.Commitment}] = last - int64(rows-1-i)
+				}
+			}
+			return err
+		}
+		fresh, err := queryAll(tx, scan, insertData.asking[rows], args...)
 		for _, s := range fresh {
 			seqs[s.key] = s.seq
 		}
@@ -100,12 +109,20 @@ func scanDataPtr(r *Rows, d **Data) error {
 	return scanData(r, *d)
 }
 
-var insertLinks = newInsert("message_data", "", "message idx data")
+var insertLinks = newInsert("message_data", "", "", "message idx data")
 
-// LinkData records the data items of a message, in order.
-func (tx *Tx) LinkData(message int64, data []int64) error {
-	return insertLinks.rows(tx, len(data), func(args []any, i int) []any {
-		return append(args, message, i, data[i])
+// DataLink says that a message has a data item, both by sequence number, at an
+// index.
+type DataLink struct {
+	Message int64
+	Index   int
+	Data    int64
+}
+
+// LinkData records which data items messages have.
+func (tx *Tx) LinkData(links []DataLink) error {
+	return insertLinks.rows(tx, len(links), func(args []any, i int) []any {
+		return append(args, links[i].Message, links[i].Index, links[i].Data)
 	})
 }
 
@@ -155,9 +172,10 @@ func (tx *Tx) DeleteData(namespace string, id UUID) (int64, error) {
 	return n, nil
 }
 
-// BlobUsers is the number of data items that refer to a blob.
+// BlobUsers is the number of data items, and of published contents, that need a
+// blob.
 func (tx *Tx) BlobUsers(hash Hex) (n int64, err error) {
-	return n, tx.QueryRow(`SELECT COUNT(*) FROM data WHERE blob_hash = $1`, string(hash)).Scan(&n)
+	return n, tx.QueryRow(`SELECT (SELECT COUNT(*) FROM data WHERE blob_hash = $1) + (SELECT COUNT(*) FROM published WHERE hash = $1)`, string(hash)).Scan(&n)
 }
 
 // Blob is an attachment that this node holds completely.

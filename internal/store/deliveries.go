@@ -36,7 +36,7 @@ func scanDelivery(r *Rows, d *Delivery) error {
 
 var upsertDeliveries = newInsert("deliveries", `ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempts = excluded.attempts,
 	status = excluded.status, error = excluded.error, updated = excluded.updated`,
-	"id namespace subscription state frame first sequences attempts status error created updated")
+	"", "id namespace subscription state frame first sequences attempts status error created updated")
 
 // PutDeliveries stores deliveries, or what has become of them since they were
 // stored first. Each may be given once.

@@ -9,7 +9,7 @@ import (
 
 const selectEvents = `SELECT sequence, id, type, namespace, reference, correlator, tx, topic, created FROM events`
 
-var insertEvents = newInsert("events", "RETURNING sequence", "id type namespace reference correlator tx topic created")
+var insertEvents = newInsert("events", "", "sequence", "id type namespace reference correlator tx topic created")
 
 // InsertEvents appends to the event log and sets Sequence, ascending in the
 // order given. Sequence is the order of commits: who has read up to a number

@@ -11,16 +11,18 @@ import (
 type insert struct {
 	table   string
 	columns []string
-	rest    string         // after the values: ON CONFLICT …, RETURNING …
 	texts   map[int]string // statement by number of rows
+	asking  map[int]string // the same with what RETURNING asks for, if anything
 }
 
 // Rows go out in blocks of these sizes, so that each table has only that many
 // statements to prepare.
-var blocks = [...]int{64, 8, 1}
+var blocks = [...]int{64, 16, 4, 1}
 
-func newInsert(table, rest, columns string) *insert {
-	in := &insert{table: table, columns: strings.Fields(columns), rest: rest, texts: map[int]string{}}
+// newInsert prepares the texts. rest is what follows the values; returning, with
+// "" for nothing, is what the rows are asked for.
+func newInsert(table, rest, returning, columns string) *insert {
+	in := &insert{table: table, columns: strings.Fields(columns), texts: map[int]string{}, asking: map[int]string{}}
 	for _, rows := range blocks {
 		var b strings.Builder
 		fmt.Fprintf(&b, "INSERT INTO %s (%s) VALUES ", table, strings.Join(in.columns, ","))
@@ -34,6 +36,7 @@ func newInsert(table, rest, columns string) *insert {
 			b.WriteString(" " + rest)
 		}
 		in.texts[rows] = b.String()
+		in.asking[rows] = b.String() + " RETURNING " + returning
 	}
 	return in
 }
@@ -51,18 +54,17 @@ func values(first, n int) string {
 	return b.String() + ")"
 }
 
-// run inserts n rows, whose arguments row appends, and hands each block's
-// statement to exec: the index of its first row, how many rows, and the
-// arguments.
-func (in *insert) run(n int, row func(args []any, i int) []any, exec func(text string, first, rows int, args []any) error) error {
-	var args []any
+// run inserts n rows, whose arguments row appends, and hands each block to exec:
+// the index of its first row, how many rows, and the arguments.
+func (in *insert) run(n int, row func(args []any, i int) []any, exec func(first, rows int, args []any) error) error {
+	args := make([]any, 0, min(n, blocks[0])*len(in.columns))
 	for first := 0; first < n; {
 		rows := blocks[slices.IndexFunc(blocks[:], func(size int) bool { return size <= n-first })]
 		args = args[:0]
 		for i := range rows {
 			args = row(args, first+i)
 		}
-		if err := exec(in.texts[rows], first, rows, args); err != nil {
+		if err := exec(first, rows, args); err != nil {
 			return fmt.Errorf("inserting into %s: %w", in.table, err)
 		}
 		first += rows
@@ -72,17 +74,21 @@ func (in *insert) run(n int, row func(args []any, i int) []any, exec func(text s
 
 // rows inserts rows whose sequence numbers nobody asks for.
 func (in *insert) rows(tx *Tx, n int, row func(args []any, i int) []any) error {
-	return in.run(n, row, func(text string, first, rows int, args []any) error {
-		err := tx.Send(text, args...)
-		return err
-	})
+	return in.run(n, row, func(_, rows int, args []any) error { return tx.Send(in.texts[rows], args...) })
 }
 
-// numbered inserts rows into a table with "RETURNING <serial>" and reports each
-// row's number. Numbers ascend in the order of the rows.
+// numbered inserts rows into a table whose "returning" is its serial column, and
+// reports each row's number. Numbers ascend in the order of the rows.
 func (in *insert) numbered(tx *Tx, n int, row func(args []any, i int) []any, number func(i int, seq int64)) error {
-	return in.run(n, row, func(text string, first, rows int, args []any) error {
-		seqs, err := queryAll(tx, func(r *Rows, seq *int64) error { return r.Scan(seq) }, text, args...)
+	return in.run(n, row, func(first, rows int, args []any) error {
+		if !tx.conn.remote { // the one writer's numbers follow each other
+			_, last, err := tx.insert(in.texts[rows], args)
+			for i := range rows {
+				number(first+i, last-int64(rows-1-i))
+			}
+			return err
+		}
+		seqs, err := queryAll(tx, func(r *Rows, seq *int64) error { return r.Scan(seq) }, in.asking[rows], args...)
 		if err != nil {
 			return err
 		}

@@ -82,12 +82,20 @@ func (tx *Tx) InsertRecords(namespace string, records []Record) error {
 		for j, h := range p.Handles {
 			if err := tx.Send(`INSERT INTO pin_handles (sequence, namespace, masked, hash, batch_hash, idx, dispatched, signer, created)
 				VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9)`,
-				int64(r.Number)*256+int64(j), namespace, true, h.String(), p.Root.String(), j, false, r.Signer.String(), int64(r.BlockTime)); err != nil {
+				int64(r.Number)*256+int64(j), namespace, true, string(HandleHash(h)), p.Root.String(), j, false, r.Signer.String(), int64(r.BlockTime)); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// HandleHash is a context handle as pins are listed: existing clients read 32
+// bytes, which are the handle's 16 and zeros.
+func HandleHash(h wire.Handle) Hex {
+	var padded wire.Hash
+	copy(padded[:], h[:])
+	return Hex(padded.String())
 }
 
 func joinHandles(hs []wire.Handle) []byte {
@@ -274,14 +282,6 @@ func (tx *Tx) PastEntriesOf(audience wire.Hash, org wire.OrgID, from uint64, lim
 func (tx *Tx) LastApplied(audience wire.Hash) (*Record, error) {
 	return one(tx, func(rows *Rows, r *Record) error { return rows.Scan(r.targets()...) },
 		`SELECT `+recordColumns+` FROM records r WHERE r.number = (SELECT MAX(number) FROM pins WHERE audience = $1)`, audience)
-}
-
-// MessageConfirmed says whether a pinned message with this hash is confirmed in
-// an audience. Unpinned ones do not count: not every member has the same.
-func (tx *Tx) MessageConfirmed(audience wire.Hash, hash Hex) (bool, error) {
-	var n int
-	err := tx.QueryRow(`SELECT COUNT(*) FROM messages WHERE hash = $1 AND audience = $2 AND state = 'confirmed' AND tx_type <> 'unpinned'`, string(hash), audience).Scan(&n)
-	return n > 0, err
 }
 
 // Meta reads a single value; empty if it is not set.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/parley-node/parley/wire"
 )
@@ -26,7 +27,7 @@ const messageColumns = `id, cid, type, tx_type, author, key, created, namespace,
 
 const selectMessages = `SELECT seq, ` + messageColumns + ` FROM messages`
 
-var insertMessages = newInsert("messages", "RETURNING seq",
+var insertMessages = newInsert("messages", "", "seq",
 	`id cid type tx_type author key created namespace group_hash topics tag datahash
 	hash batch tx_id state confirmed reject_reason pins idempotency_key data parent_type parent_id
 	header audience org root idx`)
@@ -127,28 +128,58 @@ func (tx *Tx) MessageByID(namespace string, id UUID) (*Message, error) {
 	return queryOne(tx, scanMessagePtr, selectMessages+` WHERE id = $1 AND namespace = $2 ORDER BY seq DESC LIMIT 1`, id, namespace)
 }
 
-// MessageByHash returns the message with a leaf hash in an audience, or
-// ErrNoRows.
-func (tx *Tx) MessageByHash(audience wire.Hash, hash Hex) (*Message, error) {
-	return queryOne(tx, scanMessagePtr, selectMessages+` WHERE hash = $1 AND audience = $2 ORDER BY seq LIMIT 1`, hash, audience)
+// MessageByHash returns the message with an id and a leaf hash, which covers
+// the id, in an audience, or ErrNoRows.
+func (tx *Tx) MessageByHash(audience wire.Hash, id UUID, hash Hex) (*Message, error) {
+	return queryOne(tx, scanMessagePtr, selectMessages+` WHERE id = $1 AND hash = $2 AND audience = $3 ORDER BY seq LIMIT 1`, id, hash, audience)
+}
+
+// ConfirmedBefore lists the hashes, among those of some messages, under which an
+// audience has a pinned message that is confirmed. Unpinned ones do not count:
+// not every member has the same.
+func (tx *Tx) ConfirmedBefore(audience wire.Hash, messages []*Message) (hashes []Hex, err error) {
+	ids := make([]UUID, len(messages)) // a hash covers the id
+	for i, m := range messages {
+		ids[i] = m.Header.ID
+	}
+	err = inChunks(ids, func(_ []UUID, marks string, args []any) error {
+		some, err := queryAll(tx, func(r *Rows, h *Hex) error { return r.Scan(h) }, `SELECT hash FROM messages WHERE id IN `+marks+
+			` AND audience = $`+strconv.Itoa(len(args)+1)+` AND state = 'confirmed' AND tx_type <> 'unpinned'`, append(args, audience)...)
+		hashes = append(hashes, some...)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("looking for %d messages that were confirmed before: %w", len(messages), err)
+	}
+	return hashes, nil
 }
 
 // MessagesOfBatch returns the messages of an organisation's batch in the order
 // of the batch.
 func (tx *Tx) MessagesOfBatch(root wire.Hash, org wire.OrgID) ([]*Message, error) {
-	return queryAll(tx, scanMessagePtr, selectMessages+` WHERE root = $1 AND org = $2 ORDER BY idx`, root, org)
+	return queryAll(tx, scanMessagePtr, selectMessages+` WHERE batch = `+batchOf+` AND root = $1 AND org = $2 ORDER BY idx`, root, org)
 }
 
-// ReadyMessages returns the oldest messages that wait to be put in a batch,
-// those of some audiences excepted.
-func (tx *Tx) ReadyMessages(except []wire.Hash, limit int) ([]*Message, error) {
+// MessagesBySeq returns messages by sequence number, in no certain order.
+func (tx *Tx) MessagesBySeq(seqs []int64) (messages []*Message, err error) {
+	err = inChunks(seqs, func(_ []int64, marks string, args []any) error {
+		some, err := queryAll(tx, scanMessagePtr, selectMessages+` WHERE seq IN `+marks, args...)
+		messages = append(messages, some...)
+		return err
+	})
+	return messages, err
+}
+
+// ReadyMessages returns the sequence numbers of the oldest messages that wait to
+// be put in a batch, those of some audiences excepted.
+func (tx *Tx) ReadyMessages(except []wire.Hash, limit int) ([]int64, error) {
 	args := []any{limit}
 	where := ` WHERE state = 'ready'`
 	for i, a := range except {
 		where += fmt.Sprintf(` AND audience <> $%d`, i+2)
 		args = append(args, a)
 	}
-	return queryAll(tx, scanMessagePtr, selectMessages+where+` ORDER BY seq LIMIT $1`, args...)
+	return queryAll(tx, func(r *Rows, seq *int64) error { return r.Scan(seq) }, `SELECT seq FROM messages`+where+` ORDER BY seq LIMIT $1`, args...)
 }
 
 // MessageUpdate says what SetMessages changes: what is nil or empty stays.
@@ -185,19 +216,20 @@ func (tx *Tx) SetMessagesState(seqs []int64, u MessageUpdate) (changed int64, er
 	return changed, nil
 }
 
+// ConfirmMessages gives messages, by ascending sequence number, the state
+// confirmed. It writes less than SetMessagesState: only what this changes.
+func (tx *Tx) ConfirmMessages(seqs []int64, at Time) error {
+	for _, r := range runs(seqs) {
+		if err := tx.Send(`UPDATE messages SET state = 'confirmed', confirmed = $1 WHERE seq BETWEEN $2 AND $3`, at, r.first, r.last); err != nil {
+			return fmt.Errorf("confirming messages %d to %d: %w", r.first, r.last, err)
+		}
+	}
+	return nil
+}
+
 // RekeyMessage stores another key, and the hash and header that follow from it,
 // of a message that waits to be put in a batch.
 func (tx *Tx) RekeyMessage(m *Message) error {
 	err := tx.Send(`UPDATE messages SET key = $1, hash = $2, header = $3 WHERE seq = $4 AND state = 'ready'`, m.Header.Key, string(m.Hash), m.Wire, m.Seq)
 	return err
-}
-
-// SetMessagesIndex writes each message's place in a batch: seqs[i] gets i.
-func (tx *Tx) SetMessagesIndex(seqs []int64) error {
-	for i, seq := range seqs {
-		if err := tx.Send(`UPDATE messages SET idx = $1 WHERE seq = $2`, i, seq); err != nil {
-			return fmt.Errorf("placing message %d at %d: %w", seq, i, err)
-		}
-	}
-	return nil
 }

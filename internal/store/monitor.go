@@ -1,8 +1,39 @@
 package store
 
-import "fmt"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
 
 // What the API asks to refuse work in time and to tell how the node is doing.
+
+// OnFile says whether the database is a file here, and not on a server.
+func (db *DB) OnFile() bool { return !isPostgres(db.path) }
+
+// Size is how many bytes the database takes where it is, with its log of
+// changes.
+func (db *DB) Size(ctx context.Context) (bytes int64, err error) {
+	if !db.OnFile() {
+		err = db.Read(ctx, func(tx *Tx) error {
+			return tx.QueryRow(`SELECT pg_database_size(current_database())`).Scan(&bytes)
+		})
+		return bytes, err
+	}
+	for _, name := range []string{db.path, db.path + "-wal", db.path + "-shm"} {
+		info, err := os.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		bytes += info.Size()
+	}
+	return bytes, nil
+}
 
 // WritesWaiting is the number of calls of Write that have not ended: running,
 // or waiting for the writer.

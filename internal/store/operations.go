@@ -8,7 +8,7 @@ import (
 
 const selectTransactions = `SELECT id, namespace, type, created, idempotency_key, blockchain_ids FROM transactions`
 
-var insertTransactions = newInsert("transactions", "", "id namespace type created idempotency_key blockchain_ids")
+var insertTransactions = newInsert("transactions", "", "", "id namespace type created idempotency_key blockchain_ids")
 
 // InsertTransactions stores business transactions. An idempotency key that is
 // taken, by a stored transaction or an earlier one of the list, is a
@@ -84,7 +84,7 @@ const (
 
 const selectOperations = `SELECT id, namespace, tx, type, status, plugin, input, output, error, created, updated, retry FROM operations`
 
-var insertOperations = newInsert("operations", "", "id namespace tx type status plugin input output error created updated retry")
+var insertOperations = newInsert("operations", "", "", "id namespace tx type status plugin input output error created updated retry")
 
 // InsertOperations stores operations.
 func (tx *Tx) InsertOperations(operations []*Operation) error {
@@ -148,7 +148,7 @@ func (tx *Tx) OperationsOfTransaction(id UUID) ([]*Operation, error) {
 
 const selectBlockchainEvents = `SELECT id, source, namespace, name, listener, protocol_id, output, info, timestamp, tx_type, tx_id, tx_blockchain_id FROM blockchain_events`
 
-var insertBlockchainEvents = newInsert("blockchain_events", "", "id source namespace name listener protocol_id output info timestamp tx_type tx_id tx_blockchain_id")
+var insertBlockchainEvents = newInsert("blockchain_events", "", "", "id source namespace name listener protocol_id output info timestamp tx_type tx_id tx_blockchain_id")
 
 // InsertBlockchainEvents stores decoded events of contracts.
 func (tx *Tx) InsertBlockchainEvents(events []*BlockchainEvent) error {

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"errors"
+
 	"github.com/parley-node/parley/wire"
 )
 
@@ -60,6 +62,30 @@ func (tx *Tx) OutboxByPeer() ([]OutboxSummary, error) {
 func (tx *Tx) DeliveredParcel(id int64) error {
 	err := tx.Send(`DELETE FROM outbox WHERE id = $1`, id)
 	return err
+}
+
+// OperationOfParcel is the operation that a parcel belongs to now; nil if there
+// is none, or no such parcel any more.
+func (tx *Tx) OperationOfParcel(id int64) (op *UUID, err error) {
+	err = tx.QueryRow(`SELECT op FROM outbox WHERE id = $1`, id).Scan(&op)
+	if errors.Is(err, ErrNoRows) {
+		return nil, nil
+	}
+	return op, err
+}
+
+// ParcelOfOperation is what is still to be sent for an operation; nil if
+// nothing is.
+func (tx *Tx) ParcelOfOperation(op UUID) (*Parcel, error) {
+	return one(tx, scanParcel, `SELECT `+parcelColumns+` FROM outbox WHERE op = $1`, op)
+}
+
+// RetryParcel makes a parcel due at once and ties it to another operation. One
+// that was delivered, or given up, goes into the outbox again.
+func (tx *Tx) RetryParcel(p *Parcel) error {
+	return tx.Send(`INSERT INTO outbox (peer, kind, root, org, op, due, since) VALUES ($1,$2,$3,$4,$5,0,$6)
+		ON CONFLICT (peer, kind, root, org) DO UPDATE SET op = excluded.op, due = 0`,
+		p.Peer, p.Kind, p.Root, p.Org, p.Op, int64(p.Since))
 }
 
 // FailedParcel notes an attempt and when the next is due.

@@ -86,7 +86,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 				t.Errorf("message %d (-want +got):\n%s", want.Seq, d)
 			}
 		}
-		got, err := tx.MessageByHash(hash(7), full.Hash)
+		got, err := tx.MessageByHash(hash(7), full.Header.ID, full.Hash)
 		if err != nil || got.Seq != full.Seq {
 			t.Errorf("by hash: %v, %v", got, err)
 		}
@@ -94,7 +94,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 			t.Errorf("in another namespace: %v", err)
 		}
 		ready, err := tx.ReadyMessages(nil, 120)
-		if err != nil || len(ready) != 120 || ready[100].Seq != list[101].Seq {
+		if err != nil || len(ready) != 120 || ready[100] != list[101].Seq {
 			t.Errorf("%d ready messages, %v", len(ready), err)
 		}
 		return nil
@@ -113,25 +113,29 @@ func TestMessageState(t *testing.T) {
 		if err := tx.InsertMessages(list); err != nil {
 			return err
 		}
-		for i := range list {
-			seqs = append(seqs, list[len(list)-1-i].Seq) // the batch reverses them
+		for i, m := range list {
+			if i != 20 && i != 40 { // those go elsewhere, so that the batch has gaps
+				seqs = append(seqs, m.Seq)
+			}
 		}
-		if err := tx.SetMessagesIndex(seqs); err != nil {
+		b := &store.BatchRow{
+			Batch: store.Batch{ID: batch, Type: "broadcast", Namespace: ns, Author: "a", Key: "k", Hash: hexOf(50), Manifest: []byte("{}"), Tx: store.TransactionRef{Type: "batch_pin", ID: &txid}},
+			Org:   hash(8), Root: root, Audience: hash(7), Epoch: 1, Envelope: []byte{1}, Own: true, State: store.BatchCollecting,
+		}
+		if _, err := tx.InsertBatch(b); err != nil {
 			return err
 		}
-		n, err := tx.SetMessagesState(seqs, store.MessageUpdate{State: "sent", Batch: &batch, TxID: &txid, Root: &root})
-		if n != 70 {
-			t.Errorf("%d messages changed", n)
-		}
-		return err
+		return tx.EnterBatch(seqs, b, "sent")
 	})
 	mustWrite(t, db, func(tx *store.Tx) error {
-		_, err := tx.SetMessagesState(seqs[:1], store.MessageUpdate{State: "confirmed", Confirmed: 77, Pins: []string{"p"}})
-		return err
+		if n, err := tx.SetMessagesState(seqs[:1], store.MessageUpdate{State: "rejected", Confirmed: 77, RejectReason: "why", Pins: []string{"p"}}); err != nil || n != 1 {
+			t.Errorf("%d messages changed, %v", n, err)
+		}
+		return tx.ConfirmMessages(seqs[15:30], 78)
 	})
 	mustRead(t, db, func(tx *store.Tx) error {
 		got, err := tx.MessagesOfBatch(root, hash(8))
-		if err != nil || len(got) != 70 {
+		if err != nil || len(got) != 68 {
 			t.Fatalf("%d messages of the batch, %v", len(got), err)
 		}
 		for i, m := range got {
@@ -139,11 +143,23 @@ func TestMessageState(t *testing.T) {
 				t.Errorf("place %d holds %+v", i, m)
 			}
 		}
-		if m := got[0]; m.State != "confirmed" || *m.Confirmed != 77 || m.Pins[0] != "p" || *m.Root != root {
-			t.Errorf("the confirmed message is %+v", m)
+		if m := got[0]; m.State != "rejected" || *m.Confirmed != 77 || m.RejectReason != "why" || m.Pins[0] != "p" || *m.Root != root {
+			t.Errorf("the rejected message is %+v", m)
 		}
-		if m := got[1]; m.State != "sent" || m.Confirmed != nil || m.Pins != nil {
-			t.Errorf("another message is %+v", m)
+		for i, m := range got[1:] {
+			confirmed := i+1 >= 15 && i+1 < 30
+			if confirmed && (m.State != "confirmed" || *m.Confirmed != 78) || !confirmed && (m.State != "sent" || m.Confirmed != nil || m.Pins != nil) {
+				t.Errorf("place %d holds %+v", i+1, m)
+			}
+		}
+		before, err := tx.ConfirmedBefore(hash(7), append(got[10:20], list[20]))
+		if err != nil || len(before) != 5 || before[0] != got[15].Hash {
+			t.Errorf("confirmed before: %v, %v", before, err)
+		}
+		for _, i := range []int{20, 40} {
+			if m, err := tx.MessageByID(ns, list[i].Header.ID); err != nil || m.Batch != nil || m.State != "ready" {
+				t.Errorf("a message of no batch is %+v, %v", m, err)
+			}
 		}
 		return nil
 	})
@@ -240,10 +256,10 @@ func TestDataIsStoredOnceAndByteForByte(t *testing.T) {
 		if err := tx.InsertMessages([]*store.Message{m1, m2}); err != nil {
 			return err
 		}
-		if err := tx.LinkData(m1.Seq, []int64{items[1].Seq, items[0].Seq}); err != nil {
+		if err := tx.LinkData([]store.DataLink{{Message: m1.Seq, Data: items[1].Seq}, {Message: m1.Seq, Index: 1, Data: items[0].Seq}}); err != nil {
 			return err
 		}
-		return tx.LinkData(m2.Seq, []int64{items[0].Seq})
+		return tx.LinkData([]store.DataLink{{Message: m2.Seq, Data: items[0].Seq}})
 	})
 	mustRead(t, db, func(tx *store.Tx) error {
 		of, err := tx.DataOfMessages([]int64{m1.Seq, m2.Seq, 999})

@@ -34,8 +34,9 @@ var sqliteDialect = dialect{
 	tokens: map[string]string{
 		// AUTOINCREMENT: a sequence number is never given out twice, also not
 		// after the newest rows were deleted.
-		"{{serial}}": "INTEGER PRIMARY KEY AUTOINCREMENT",
-		"{{bytes}}":  "BLOB",
+		"{{serial}}":    "INTEGER PRIMARY KEY AUTOINCREMENT",
+		"{{bytes}}":     "BLOB",
+		"{{clustered}}": " WITHOUT ROWID",
 	},
 	hasMeta:        `SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'meta'`,
 	beginWrite:     "BEGIN IMMEDIATE",
@@ -94,6 +95,9 @@ func openSQLite(path string, readers int) (pools, error) {
 			"case_sensitive_like(1)", // as in PostgreSQL
 			"temp_store(MEMORY)",
 			"cache_size(-16384)", // KiB
+			// The pages that new rows go to are written by commit after commit: the
+			// more commits until they are copied into the file, the fewer copies.
+			"wal_autocheckpoint(8000)", // pages of 4 KiB
 		}, more...)}
 		return (&url.URL{Scheme: "file", OmitHost: true, Path: abs, RawQuery: q.Encode()}).String()
 	}

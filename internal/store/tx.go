@@ -39,19 +39,40 @@ func (tx *Tx) Context() context.Context { return tx.ctx }
 
 // Exec runs a statement and returns the number of rows it changed.
 func (tx *Tx) Exec(query string, args ...any) (int64, error) {
+	r, err := tx.exec(query, args)
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+// insert is Exec that also returns the number of the last row inserted. SQLite
+// only: a server knows it by RETURNING.
+func (tx *Tx) insert(query string, args []any) (rows, last int64, err error) {
+	r, err := tx.exec(query, args)
+	if err != nil {
+		return 0, 0, err
+	}
+	if rows, err = r.RowsAffected(); err == nil {
+		last, err = r.LastInsertId()
+	}
+	return rows, last, err
+}
+
+func (tx *Tx) exec(query string, args []any) (sql.Result, error) {
 	if tx.conn == nil {
-		return 0, sql.ErrTxDone
+		return nil, sql.ErrTxDone
 	}
 	s, err := tx.conn.statement(tx.ctx, query)
 	if err != nil {
-		return 0, tx.fail(err, query)
+		return nil, tx.fail(err, query)
 	}
 	defer s.release()
 	r, err := s.sql.ExecContext(tx.ctx, args...)
 	if err != nil {
-		return 0, tx.fail(err, query)
+		return nil, tx.fail(err, query)
 	}
-	return r.RowsAffected()
+	return r, nil
 }
 
 // Send is Exec for a statement whose count nobody needs. To a server it travels

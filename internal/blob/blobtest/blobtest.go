@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -152,6 +153,12 @@ func failedPut(t *testing.T, open func() blob.Store) {
 	s := open()
 	b, info := content(1, 2*blob.ChunkSize)
 	broken := errors.New("the upload was cut")
+	// A connection that breaks off must not pass for the end of the content.
+	for _, end := range []error{io.ErrUnexpectedEOF, fmt.Errorf("body: %w", io.ErrUnexpectedEOF)} {
+		if _, err := s.Put(t.Context(), io.MultiReader(bytes.NewReader(b), iotest.ErrReader(end))); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("Put of a reader that broke off: %v, want its error", err)
+		}
+	}
 	_, err := s.Put(t.Context(), io.MultiReader(bytes.NewReader(b), iotest.ErrReader(broken)))
 	if !errors.Is(err, broken) {
 		t.Errorf("Put of a broken reader: %v, want its error", err)

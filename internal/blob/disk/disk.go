@@ -115,8 +115,8 @@ func write(ctx context.Context, f *os.File, r io.Reader) (info blob.Info, err er
 		if err := ctx.Err(); err != nil {
 			return info, err
 		}
-		n, readErr := io.ReadFull(r, buf[:])
-		if readErr != nil && readErr != io.EOF && readErr != io.ErrUnexpectedEOF {
+		n, readErr := fill(buf[:], r)
+		if readErr != nil && readErr != io.EOF {
 			return info, readErr
 		}
 		if n > 0 {
@@ -136,6 +136,18 @@ func write(ctx context.Context, f *os.File, r io.Reader) (info blob.Info, err er
 			return info, nil
 		}
 	}
+}
+
+// fill reads until buf is full, or gives the reader's error. Unlike that of
+// io.ReadFull an io.ErrUnexpectedEOF is always the reader's own: a connection
+// that broke off is not the end of a blob.
+func fill(buf []byte, r io.Reader) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var m int
+		m, err = r.Read(buf[n:])
+		n += m
+	}
+	return n, err
 }
 
 // publish syncs and closes a finished file and gives it its name.

@@ -54,7 +54,11 @@ func openEngine(dir, host string, port int, genesis *core.Genesis) (*engine, err
 	// The path scheme and a pruned hash trie both keep recent state in memory
 	// only; a killed process would come back without its acknowledged blocks.
 	ec.StateScheme, ec.NoPruning = rawdb.HashScheme, true
-	ec.TransactionHistory, ec.LogHistory = 0, 0 // index everything
+	ec.TransactionHistory = 0 // index everything
+	// No search index over logs: it took a quarter of a validator's time, and
+	// memory and disk that grow with each block. Nodes read logs block by block
+	// as they come; a search over many blocks tests each one's bloom filter.
+	ec.LogNoHistory = true
 	ec.DatabaseHandles = 256
 	ec.DatabaseCache, ec.TrieCleanCache, ec.TrieDirtyCache, ec.SnapshotCache = 16, 16, 0, 0
 	ec.FilterLogCacheSize = 32

@@ -404,13 +404,19 @@ func (f *follower) blocks(ctx context.Context, c *rpc.Client, records []ledger.R
 	return blocks, nil
 }
 
+// How many blocks a search for a record asks about at once: first, and at most.
+const (
+	findFirst = 1 << 12
+	findMost  = 1 << 18
+)
+
 // find looks for the log of a record, nil if there is none up to a block.
 func (l *Ledger) find(ctx context.Context, c *rpc.Client, number, to uint64) (*types.Log, error) {
 	topic := common.BigToHash(quantity(number).big())
-	// The index of logs by topic answers for the whole chain at once. Where an
-	// endpoint limits the range, it is cut into ever smaller pieces, the newest
-	// first: that is where a node resumes.
-	for span := to + 1; ; {
+	// The newest blocks first: that is where a node resumes. An endpoint without
+	// an index of logs tests each block, so one question does not cover them all;
+	// where it limits the range to less, the pieces become smaller.
+	for span, most := uint64(findFirst), uint64(findMost); ; span = min(2*span, most) {
 		from := l.fromBlock
 		if to+1 > span {
 			from = max(from, to+1-span)
@@ -420,7 +426,7 @@ func (l *Ledger) find(ctx context.Context, c *rpc.Client, number, to uint64) (*t
 		var answer rpc.Error
 		switch {
 		case errors.As(err, &answer) && to > from:
-			span = (to - from + 1) / 2
+			most = (to - from + 1) / 2
 			continue
 		case err != nil:
 			return nil, err

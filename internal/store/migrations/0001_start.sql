@@ -1,5 +1,6 @@
--- One dialect for SQLite and PostgreSQL. Two tokens differ and are replaced at
--- load: {{serial}} (an ascending key assigned in commit order) and {{bytes}}.
+-- One dialect for SQLite and PostgreSQL. Three tokens differ and are replaced at
+-- load: {{serial}} (an ascending key assigned in commit order), {{bytes}}, and
+-- {{clustered}} (rows kept in the primary key itself, where that can be had).
 -- Times are nanoseconds since 1970 UTC. Hashes and ids that the API shows are
 -- lower-case text; those only the protocol uses are bytes.
 
@@ -100,9 +101,11 @@ CREATE TABLE audiences (
   name      TEXT NOT NULL,
   lookup    TEXT NOT NULL,          -- name and sorted members, to find an equal group
   created   BIGINT NOT NULL,
-  begun     BIGINT                  -- number of the pin that created it; null until then
+  begun     BIGINT,                 -- number of the pin that created it; null until then
+  tended    BIGINT NOT NULL DEFAULT 0 -- up to this record about members nothing is left to do for its membership; 0 after a change
 );
 CREATE INDEX audiences_lookup ON audiences (lookup);
+CREATE INDEX audiences_tended ON audiences (tended);
 
 -- Epoch definitions that this node holds a secret for, or has seen activated.
 CREATE TABLE epochs (
@@ -274,16 +277,14 @@ CREATE TABLE messages (
 -- Indexes that end with namespace also count a namespace's rows without reading
 -- the rows themselves.
 CREATE INDEX messages_id ON messages (id, namespace);
-CREATE INDEX messages_hash ON messages (hash, audience);
 CREATE INDEX messages_cid ON messages (cid) WHERE cid IS NOT NULL;
-CREATE INDEX messages_root ON messages (root, org, idx);
 CREATE INDEX messages_ready ON messages (seq) WHERE state = 'ready';
 -- No index of a long table begins with namespace: there are few, and a planner
 -- without statistics would rather sort all rows of one than walk in order.
 CREATE INDEX messages_order ON messages ((COALESCE(confirmed, 9223372036854775807)), created);
 CREATE INDEX messages_created ON messages (created);
 CREATE INDEX messages_definitions ON messages (org, tag) WHERE type = 'definition';
-CREATE INDEX messages_batch ON messages (batch);
+CREATE INDEX messages_batch ON messages (batch, idx) WHERE batch IS NOT NULL;
 CREATE INDEX messages_group ON messages (group_hash, (COALESCE(confirmed, 9223372036854775807)), created) WHERE group_hash IS NOT NULL;
 CREATE UNIQUE INDEX messages_idempotency ON messages (namespace, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
@@ -319,7 +320,7 @@ CREATE TABLE message_data (
   idx     BIGINT NOT NULL,
   data    BIGINT NOT NULL,          -- data.seq
   PRIMARY KEY (message, idx)
-);
+){{clustered}};
 CREATE INDEX message_data_data ON message_data (data);
 
 CREATE TABLE blobs (
@@ -328,6 +329,17 @@ CREATE TABLE blobs (
   chunks  {{bytes}} NOT NULL,       -- 32 bytes each
   created BIGINT NOT NULL
 );
+
+-- Contents that every member of the network may fetch from this node by their
+-- hash: what was published here, and copies of what others published. The bytes
+-- are blobs.
+CREATE TABLE published (
+  namespace TEXT NOT NULL,
+  hash      TEXT NOT NULL,
+  created   BIGINT NOT NULL,
+  PRIMARY KEY (namespace, hash)
+);
+CREATE INDEX published_hash ON published (hash);
 
 CREATE TABLE datatypes (
   seq       {{serial}},
