@@ -300,16 +300,22 @@ func later(*call) (any, error) {
 
 // standbyStatus tells who carries this node's work.
 type standbyStatus struct {
-	Enabled bool   `json:"enabled"` // other processes may stand by
-	Role    string `json:"role"`    // of the process that answers: active or standby
-	*store.Lease
+	Enabled   bool            `json:"enabled"`         // other processes may stand by
+	Role      string          `json:"role"`            // of the process that answers: active or standby
+	Term      int64           `json:"term,omitempty"`  // of the lease; it grows with each change
+	Since     *store.Time     `json:"since,omitempty"` // of the term
+	Processes []store.Process `json:"processes"`
 }
 
 func getStandby(c *call) (any, error) {
+	st := standbyStatus{Role: "active", Processes: []store.Process{}}
 	l, err := c.DB.Lease(c.ctx())
-	st := standbyStatus{Enabled: l != nil, Role: "active", Lease: l}
-	if l != nil && c.DB.Term() == 0 {
+	if err != nil || l == nil {
+		return st, err
+	}
+	st.Enabled, st.Term, st.Since, st.Processes = true, l.Term, &l.Since, l.Processes
+	if c.DB.Term() == 0 {
 		st.Role = "standby"
 	}
-	return st, err
+	return st, nil
 }
