@@ -379,6 +379,9 @@ func (c *confirmer) final(touched touched) error {
 	if err != nil {
 		return err
 	}
+	if err := c.s.restoredRead(c.tx, f.Number); err != nil {
+		return err
+	}
 	for m := range c.waiting {
 		touched[m] = true
 	}

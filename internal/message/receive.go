@@ -142,6 +142,9 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 	var fresh bool
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
 		given, row.Receipt = receipt, signed
+		if err := s.receiptsWait(tx, env.Root); err != nil {
+			return err
+		}
 		voted, err := tx.Voted(env.Audience, env.Author, env.Root)
 		if err != nil {
 			return err

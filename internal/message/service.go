@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/parley-node/parley/internal/blob"
@@ -89,11 +90,13 @@ type Service struct {
 	confirm *confirmer
 	pulls   pulls
 	held    holds
-	intake  intake
-	recent  *recent
-	room    room
-	groups  sync.Map // store.Hex -> wire.Hash: groups that messages named; none ever goes away
-	flushes flushes
+
+	wasRestored atomic.Bool // there is a mark; see restored.go
+	intake      intake
+	recent      *recent
+	room        room
+	groups      sync.Map // store.Hex -> wire.Hash: groups that messages named; none ever goes away
+	flushes     flushes
 
 	// Signals wake the worker of that name. A worker also wakes on a timer, so
 	// a lost signal costs time, never a message.
@@ -145,6 +148,11 @@ func (s *Service) now() store.Time { return store.At(s.Now()) }
 // outbox get their senders back. All else is found by the workers' first step.
 func (s *Service) Start(ctx context.Context) error {
 	return s.DB.Read(ctx, func(tx *store.Tx) error {
+		mark, err := readRestored(tx)
+		if err != nil {
+			return err
+		}
+		s.wasRestored.Store(mark != nil)
 		waiting, err := tx.OutboxByPeer()
 		for _, w := range waiting {
 			s.peer(w.Peer)
