@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,7 +18,13 @@ func (db *DB) BackupTo(ctx context.Context, file string) error {
 	if _, err := os.Lstat(file); err == nil {
 		return fmt.Errorf("%s is there already: give a new file", file)
 	}
-	if _, err := db.pools.read.ExecContext(ctx, `VACUUM INTO ?`, file); err != nil {
+	// A connection of its own: readers may write nothing, not even another file.
+	p, err := openSQLite(db.path, 1)
+	if err != nil {
+		return err
+	}
+	_, err = p.write.ExecContext(ctx, `VACUUM INTO ?`, file)
+	if err = errors.Join(err, p.close()); err != nil {
 		return db.explain(fmt.Errorf("copying %s to %s: %w", db.name, file, err))
 	}
 	return syncPaths(file, filepath.Dir(file))
