@@ -40,6 +40,9 @@ func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h
 // WithHeader sends a header with each request, such as Authorization.
 func WithHeader(name, value string) Option { return func(c *Client) { c.header.Set(name, value) } }
 
+// WithAPIKey sends an API key with each request, also of WebSockets.
+func WithAPIKey(key string) Option { return WithHeader("Authorization", "Bearer "+key) }
+
 // WithBasicAuth sends a user name and password with each request.
 func WithBasicAuth(user, password string) Option {
 	return func(c *Client) {

@@ -141,6 +141,11 @@ func DecodeBatch(p []byte) (*Batch, error) {
 			b.Data[i].Value = nil // on the wire, no value is an empty one
 		}
 	}
+	for i := range b.Messages {
+		if len(b.Messages[i].Trace) == 0 {
+			b.Messages[i].Trace = nil
+		}
+	}
 	return b, nil
 }
 
@@ -152,7 +157,7 @@ func (b *Batch) Check() error {
 
 // CheckedLeaves tests everything about a batch that needs no other knowledge
 // and returns its leaves, so that nothing is hashed twice. A batch that passes
-// is determined by its root up to its definitions: each data item is in the
+// is determined by its root up to its definitions and trace contexts: each data item is in the
 // commitment of a message and stands in the order of first use.
 func (b *Batch) CheckedLeaves() ([]Hash, error) {
 	if err := b.Header.check(); err != nil {
@@ -306,6 +311,8 @@ func (m *Message) check(commitments []Hash, used *uint32) error {
 		return fmt.Errorf("it has %d topics, want 1 to %d", len(h.Topics), MaxTopics)
 	case len(m.Data) != len(h.Data):
 		return fmt.Errorf("it names %d data items and commits to %d", len(m.Data), len(h.Data))
+	case len(m.Trace) != 0 && len(m.Trace) != TraceBytes:
+		return fmt.Errorf("its trace context has %d bytes, want %d or none", len(m.Trace), TraceBytes)
 	case len(m.Data) > MaxData:
 		return fmt.Errorf("it names %d data items, at most %d are allowed", len(m.Data), MaxData)
 	}

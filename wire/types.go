@@ -200,12 +200,20 @@ type DataItem struct {
 	Blob      *BlobRef
 }
 
+// TraceBytes is the length of a message's trace context, if it has one.
+const TraceBytes = 16 + 8 + 1
+
 // Message is a header and, parallel to header.Data, the index of each item in
 // Batch.Data (one item may be attached to several messages).
 type Message struct {
 	_      struct{} `cbor:",toarray"`
 	Header MessageHeader
 	Data   []uint32
+
+	// Trace is the trace context of the request that made the message: trace id,
+	// span id and flags of W3C Trace Context, or empty. It helps people who look
+	// for a fault, decides nothing, and is no part of the message's identity.
+	Trace []byte
 }
 
 // Definition is a named JSON document (datatype, identity) that a batch

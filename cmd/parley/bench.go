@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/parley-node/parley/client"
 	"github.com/parley-node/parley/internal/bench"
 	"github.com/parley-node/parley/internal/demo"
 )
@@ -21,7 +20,9 @@ type benchCmd struct {
 	Ledger   string `default:"dev" enum:"bundled,dev" help:"Its ledger: dev, or bundled with one validator for each member."`
 	Sender   string `help:"API of the node to post to, instead of --demo." placeholder:"URL"`
 	Receiver string `help:"API of the node to listen at." placeholder:"URL"`
-	PID      []int  `name:"pid" help:"Process to measure; may be repeated." placeholder:"PID"`
+	login
+	ReceiverKeyFile string `type:"path" help:"File with the API key for the receiver, if it is another one." placeholder:"FILE"`
+	PID             []int  `name:"pid" help:"Process to measure; may be repeated." placeholder:"PID"`
 
 	Kind     []string      `default:"private" enum:"private,broadcast,blob,list" help:"What to measure, one after the other: private, broadcast, blob, list."`
 	Rate     float64       `help:"Messages a second; without it, as fast as it goes." placeholder:"N"`
@@ -86,10 +87,14 @@ func (cmd benchCmd) Run(ctx context.Context) (err error) {
 		o.Dir = n.Members[0].Config.Dir
 		o.Sender, o.Receiver = n.Members[0].API, n.Members[1].API
 	} else {
-		if o.Sender, err = client.New(cmd.Sender); err != nil {
+		if o.Sender, err = cmd.open(cmd.Sender); err != nil {
 			return usageError{fmt.Errorf("--sender: %w", err)}
 		}
-		if o.Receiver, err = client.New(cmd.Receiver); err != nil {
+		at := cmd.login
+		if cmd.ReceiverKeyFile != "" {
+			at.KeyFile = cmd.ReceiverKeyFile
+		}
+		if o.Receiver, err = at.open(cmd.Receiver); err != nil {
 			return usageError{fmt.Errorf("--receiver: %w", err)}
 		}
 		for _, pid := range cmd.PID {

@@ -36,6 +36,7 @@ type cli struct {
 	Invite  inviteCmd  `cmd:"" help:"Describe this member's network to a new member."`
 	Join    joinCmd    `cmd:"" help:"Make a network that of an organisation's folder."`
 	Members membersCmd `cmd:"" help:"List the members, propose changes, vote."`
+	Access  accessCmd  `cmd:"" help:"Say who may call this organisation's node: make, list and revoke API keys."`
 	Verify  verifyCmd  `cmd:"" help:"Verify a record of a network with the chain itself."`
 	Check   checkCmd   `cmd:"" help:"Check a node's database by an independent replay."`
 	Bench   benchCmd   `cmd:"" help:"Measure latency and throughput of running nodes."`

@@ -22,19 +22,6 @@ type membersCmd struct {
 	Vote           voteCmd             `cmd:"" help:"Vote on a proposal."`
 }
 
-// nodeURL says which running node a command asks.
-type nodeURL struct {
-	URL string `name:"api" default:"http://127.0.0.1:5000" env:"PARLEY_API" help:"API of this organisation's running node." placeholder:"URL"`
-}
-
-func (u nodeURL) client() (*client.Client, error) {
-	c, err := client.New(u.URL)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("--api: %w", err)}
-	}
-	return c, nil
-}
-
 type membersListCmd struct{ nodeURL }
 
 func (cmd membersListCmd) Run(ctx context.Context) error {

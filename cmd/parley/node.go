@@ -68,7 +68,6 @@ func (cmd nodeRunCmd) Run(ctx context.Context) error {
 	}
 	log := c.Logger().With("org", c.Org.Name)
 	return node.Serve(ctx, c, log, version(), func(p *node.Process) {
-		a := p.Addresses()
-		log.Info("the node runs", "version", version(), "pid", os.Getpid(), "api", "http://"+a["api"], "admin", "http://"+a["admin"], "metrics", "http://"+a["metrics"], "exchange", a["exchange"])
+		log.Info("the node runs", "version", version(), "pid", os.Getpid(), "api", p.URL("api"), "admin", p.URL("admin"), "metrics", p.URL("metrics"), "exchange", p.Addresses()["exchange"])
 	})
 }

@@ -9,16 +9,20 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/blob"
+	"github.com/parley-node/parley/internal/contract"
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
 // Deps is what the API stands on. All fields without another remark are needed.
 type Deps struct {
+	Host        *Host  // of several namespaces; nil if this one is served alone
 	Namespace   string // local name of the namespace that is served
 	NetworkName string // its name on the network; Namespace if empty
 	Description string
@@ -34,6 +38,7 @@ type Deps struct {
 	Streams       *event.Streams  // nil for ones that end with their connections alone
 	Deliveries    *event.Outbound // nil if this node makes none: then nothing can be replayed
 	Blobs         blob.Store
+	Contracts     *contract.Service // nil in a namespace without a chain for contracts: then these operations are refused
 
 	// Verify reads a record of the network contract from the chain again and
 	// checks it against the stored one. Nil if this node cannot: then asking is
@@ -51,11 +56,21 @@ type Deps struct {
 	// network, which the node does by itself when they are missing.
 	ClaimOrg, ClaimNode func(ctx context.Context) (*store.Message, error)
 
-	Security Security
-	Limits   Limits
-	Logger   *slog.Logger // nil means none
-	Now      func() time.Time
-	NewID    func() wire.UUID
+	// Reset makes the process read its configuration again: it answers what is
+	// wrong with it, or nil and then restarts what changed. Nil if there is none.
+	Reset func(ctx context.Context) error
+
+	Access        *access.Control // who may call; nil lets everybody do everything
+	OpenMetrics   bool            // the metrics need no caller: they are served on loopback
+	QuietRequests bool            // leave no line in the log for each request
+
+	Trace     *trace.Recorder // told of each request; may be nil
+	PublicURL string          // at which applications reach the API, for documents; what a request says if empty
+	Security  Security
+	Limits    Limits
+	Logger    *slog.Logger // nil means none
+	Now       func() time.Time
+	NewID     func() wire.UUID
 }
 
 // Security says which callers are served. The zero value serves programs and
@@ -110,10 +125,17 @@ type API struct {
 	Admin http.Handler
 	// Metrics serves /metrics in the Prometheus format, and /livez.
 	Metrics http.Handler
+
+	server *server
 }
 
 // New makes the handlers. They share their counters.
 func New(d Deps) *API {
+	s := newServer(d)
+	return &API{Public: s.public(), Admin: s.admin(), Metrics: s.metricsHandler(s.metrics.registry), server: s}
+}
+
+func newServer(d Deps) *server {
 	d.Limits.complete()
 	d.NetworkName = cmp.Or(d.NetworkName, d.Namespace)
 	if d.Logger == nil {
@@ -125,37 +147,36 @@ func New(d Deps) *API {
 	if d.NewID == nil {
 		d.NewID = newID
 	}
-	if d.Streams == nil {
+	if d.Access == nil {
+		d.Access = access.Everybody()
+	}
+	if d.Streams == nil && d.Subscriptions != nil {
 		d.Streams = event.NewStreams(d.Subscriptions, event.StreamConfig{Logger: d.Logger})
 	}
 	s := &server{Deps: d}
 	s.gate = gate{db: d.DB, queued: d.Messages.HandedIn, limits: d.Limits, now: d.Now}
 	s.metrics = newMetrics(s)
-	return &API{
-		Public:  s.public(),
-		Admin:   s.admin(),
-		Metrics: s.metricsHandler(),
-	}
+	return s
 }
 
 func (s *server) public() http.Handler {
 	router := newRouter(s, s.routes())
-	router.mux.HandleFunc("GET /ws", s.WebSockets.ServeHTTP)
-	router.mux.HandleFunc("GET /api/v1/namespaces/{ns}/ws", func(w http.ResponseWriter, r *http.Request) {
+	router.mux.HandleFunc("GET /ws", s.guarded("/ws", access.Auditor, s.lasting(s.WebSockets.ServeHTTP)))
+	router.mux.HandleFunc("GET /api/v1/namespaces/{ns}/ws", s.guarded("/ws", access.Auditor, s.lasting(func(w http.ResponseWriter, r *http.Request) {
 		s.WebSockets.ServeNamespace(w, r, s.localName(r.PathValue("ns")))
-	})
+	})))
 	router.mux.HandleFunc("GET /livez", livez)
-	document := openAPI(s, router.routes)
-	for _, path := range []string{"/api/openapi.json", "/api/swagger.json", "/api/v1/namespaces/{ns}/api/openapi.json", "/api/v1/namespaces/{ns}/api/swagger.json"} {
-		router.mux.Handle("GET "+path, document)
-	}
-	return s.guard(router)
+	s.ownDocuments(router.mux, router.routes)
+	return s.guard(s.admit(router))
 }
 
 func (s *server) admin() http.Handler {
 	router := newRouter(s, s.adminRoutes())
+	if s.Namespace == "" {
+		router.add(spiBase, s.spiRoutes())
+	}
 	router.mux.HandleFunc("GET /livez", livez)
-	return s.guard(router)
+	return s.guard(s.admit(router))
 }
 
 // livez says that the process runs and answers.

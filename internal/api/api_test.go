@@ -40,7 +40,7 @@ type site struct {
 // stands on.
 func serve(t *testing.T, m *nodetest.Member, change func(*api.Deps)) *site {
 	t.Helper()
-	sockets := event.NewWebSockets(event.WebSocketConfig{}, m.Subscriptions)
+	sockets := event.NewWebSockets(event.WebSocketConfig{Authorize: api.AuthorizeEvents}, m.Subscriptions)
 	d := api.Deps{
 		Namespace: m.Namespace, Description: "test", Created: store.Time(1e18), Version: "0.0.0-test",
 		DB: m.DB, Messages: m.Messages, Network: m.Network, Log: m.Events, Subscriptions: m.Subscriptions,

@@ -1,12 +1,14 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/store"
 )
@@ -30,12 +33,13 @@ const (
 // call is one request on its way through a handler.
 type call struct {
 	*server
-	w     http.ResponseWriter
-	r     *http.Request
-	op    *route
-	query url.Values
-	form  bool // the body is multipart/form-data
-	empty bool // the body's type is one whose content existing servers ignore
+	w      http.ResponseWriter
+	r      *http.Request
+	op     *route
+	caller *access.Caller
+	query  url.Values
+	form   bool // the body is multipart/form-data
+	empty  bool // the body's type is one whose content existing servers ignore
 }
 
 // ctx ends with the request, or with its time.
@@ -45,8 +49,10 @@ func (c *call) ctx() context.Context { return c.r.Context() }
 func (s *server) serve(op *route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := s.Now()
-		tracked := &statusWriter{ResponseWriter: w, stall: s.Limits.Stall, conn: http.NewResponseController(w)}
-		c := &call{server: s, w: tracked, r: r, op: op, query: r.URL.Query()}
+		tracked := w.(*statusWriter) // of admit
+		v := visitOf(r.Context())
+		v.route = op.id
+		c := &call{server: s, w: tracked, r: r, op: op, caller: v.caller, query: r.URL.Query()}
 		defer func() { s.metrics.request(op, tracked.status, s.Now().Sub(start)) }()
 		defer func() {
 			p := recover()
@@ -82,24 +88,63 @@ func (c *call) run() {
 }
 
 func (c *call) handle() (any, error) {
-	if ns := c.r.PathValue("ns"); ns != "" && !c.op.spec.global && c.localName(ns) != c.Namespace {
-		return nil, noNamespace(ns)
+	if err := c.served(); err != nil {
+		return nil, err
+	}
+	if err := c.permit(); err != nil {
+		c.metrics.refused(err)
+		return nil, err
 	}
 	if err := c.contentType(); err != nil {
 		return nil, err
 	}
 	if c.writes() {
 		if err := c.gate.enter(c.ctx()); err != nil {
+			c.metrics.refused(err)
 			return nil, err
 		}
 	}
 	return c.op.handle(c)
 }
 
-// localName is the namespace that a path names. One client writes "undefined"
-// where its user left the namespace out.
+// served refuses what is for a namespace that is not this server's, or for one
+// that does not run.
+func (c *call) served() error {
+	if c.op.spec.global {
+		return nil
+	}
+	ns := c.r.PathValue("ns")
+	if c.Namespace == "" { // the host's own server: it serves none
+		_, err := c.Host.running(ns)
+		if err == nil {
+			err = errs.New("FF10441", http.StatusPreconditionFailed, "The namespace has started just now; try again")
+		}
+		return err
+	}
+	if ns != "" && c.localName(ns) != c.Namespace {
+		return noNamespace(ns)
+	}
+	return c.offered()
+}
+
+// unnamed is what one client writes where its user left the namespace out.
+const unnamed = "undefined"
+
+// permit judges whether the caller may do this here.
+func (c *call) permit() error {
+	namespace := c.Namespace
+	if c.op.spec.global {
+		namespace = c.localName(c.r.PathValue("ns")) // "" for what is about all of them
+	}
+	return permit(c.caller, c.op.needs(), namespace)
+}
+
+// payloads reports whether the caller may see values and blobs.
+func (c *call) payloads() bool { return c.caller.Payloads(c.Namespace) }
+
+// localName is the namespace that a path names.
 func (s *server) localName(ns string) string {
-	if ns == "undefined" {
+	if ns == unnamed {
 		return s.Namespace
 	}
 	return ns
@@ -180,7 +225,11 @@ func (c *call) decode(v any) error {
 	if c.empty {
 		return nil
 	}
-	src := c.reader(c.Limits.Body)
+	limit := c.Limits.Body
+	if own := c.caller.Limits.Body; own > 0 {
+		limit = own
+	}
+	src := c.reader(limit)
 	err := json.NewDecoder(src).Decode(v)
 	if err == nil {
 		if _, err = io.Copy(io.Discard, src); err == nil {
@@ -272,6 +321,11 @@ func (c *call) flag(name string) bool {
 
 // parse reads the query in the syntax of a collection.
 func (c *call) parse(col *store.Collection) (store.Query, error) {
+	if !c.payloads() {
+		if err := c.probes(col); err != nil {
+			return store.Query{}, err
+		}
+	}
 	return store.ParseQuery(col, c.query, store.DefaultLimits)
 }
 
@@ -348,6 +402,9 @@ func (c *call) answer(result any) error {
 	if r, ok := result.(responder); ok {
 		return r.respond(c)
 	}
+	if !c.payloads() {
+		result = withhold(result)
+	}
 	return writeJSON(c.w, c.status(), result)
 }
 
@@ -369,7 +426,7 @@ var retryAfter = map[int]string{http.StatusTooManyRequests: "1", http.StatusServ
 // writeError answers with the JSON of an error.
 func writeError(w http.ResponseWriter, err error) {
 	status := errs.Status(err)
-	if s, ok := retryAfter[status]; ok {
+	if s, ok := retryAfter[status]; ok && w.Header().Get("Retry-After") == "" {
 		w.Header().Set("Retry-After", s)
 	}
 	// An error's text always becomes JSON, and a client that has gone needs none.
@@ -390,14 +447,22 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// statusWriter remembers the status for the metrics, and renews the
+// statusWriter remembers status and size for the metrics and the log, and renews the
 // connection's write deadline as data flows: a client may be slow, but not
 // stand still.
 type statusWriter struct {
 	http.ResponseWriter
-	status int
-	stall  time.Duration
-	conn   *http.ResponseController
+	status   int
+	bytes    int64
+	hijacked bool
+	stall    time.Duration
+	conn     *http.ResponseController
+}
+
+// Hijack implements http.Hijacker: the connection becomes a WebSocket's.
+func (w *statusWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.hijacked = true
+	return w.conn.Hijack()
 }
 
 func (w *statusWriter) WriteHeader(status int) {
@@ -421,6 +486,7 @@ func (w *statusWriter) Write(b []byte) (n int, err error) {
 		n += m
 		b = b[m:]
 	}
+	w.bytes += int64(n)
 	return n, err
 }
 

@@ -27,8 +27,8 @@ func (c *call) confirmed(send func() (*store.Message, error)) (*store.Message, e
 		return nil, err
 	}
 	m, err := send()
-	if err != nil {
-		return nil, err
+	if err != nil || message.MessageID(m) == nil { // without a network it holds already
+		return m, err
 	}
 	if err := c.verdict(from, m.Header.ID); err != nil {
 		return nil, err

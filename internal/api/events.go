@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/event"
@@ -67,7 +68,14 @@ type webSocketStatus struct {
 }
 
 func getWebSockets(c *call) (any, error) {
-	return webSocketStatus{true, c.WebSockets.Connections()}, nil
+	connections := c.WebSockets.Connections()
+	for i := range connections {
+		// Of other namespaces the caller learns nothing.
+		connections[i].Subscriptions = slices.DeleteFunc(connections[i].Subscriptions, func(s event.ConnectedSubscriber) bool {
+			return c.caller.Role(s.Namespace) < c.op.needs().role
+		})
+	}
+	return webSocketStatus{true, connections}, nil
 }
 
 // getSubscriptionEvents lists what a subscription's filter selects out of the
@@ -97,9 +105,21 @@ func postSubscriptionAck(c *call, in acknowledgement) (any, error) {
 // eventStream is a result that goes on until the client or the node ends it.
 type eventStream func(w http.ResponseWriter, r *http.Request) error
 
-func (s eventStream) respond(c *call) error { return s(c.w, c.r) }
+func (s eventStream) respond(c *call) error {
+	ctx, release, err := c.Access.Hold(c.ctx(), c.caller)
+	if err != nil {
+		c.metrics.refused(err)
+		return err
+	}
+	defer release()
+	return s(c.w, c.r.WithContext(ctx))
+}
 
-func getEventStream(c *call) (any, error) { return eventStream(c.Streams.ServeEphemeral), nil }
+func getEventStream(c *call) (any, error) {
+	return eventStream(func(w http.ResponseWriter, r *http.Request) error {
+		return c.Streams.ServeEphemeral(w, r, c.payloads())
+	}), nil
+}
 
 func getSubscriptionStream(c *call) (any, error) {
 	return eventStream(func(w http.ResponseWriter, r *http.Request) error {

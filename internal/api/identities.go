@@ -11,6 +11,7 @@ import (
 
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/identity"
+	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
 )
@@ -24,7 +25,7 @@ type verifierRef struct {
 // identityWithVerifiers is what ?fetchverifiers makes of an identity.
 type identityWithVerifiers struct {
 	store.Identity
-	Verifiers []verifierRef `json:"verifiers"`
+	Verifiers []verifierRef `json:"verifiers" openapi:"optional"`
 }
 
 // verified adds their verifiers to identities, with one query for all.
@@ -247,6 +248,9 @@ func getDIDDocument(c *call) (any, error) {
 
 // postIdentity broadcasts the claim of a custom identity.
 func postIdentity(c *call, in identity.Input) (any, error) {
+	if !c.networked() {
+		return postEntry(c, in)
+	}
 	var claim *identity.Claim
 	id := c.NewID()
 	err := c.DB.Read(c.ctx(), func(tx *store.Tx) (err error) {
@@ -297,7 +301,7 @@ func patchIdentity(c *call, in identity.UpdateInput) (any, error) {
 	if c.flag("confirm") {
 		return store.Get(c.ctx(), c.DB, store.Identities, c.Namespace, id.String())
 	}
-	have.Description, have.Profile, have.Messages.Update = update.Description, update.Profile, &m.Header.ID
+	have.Description, have.Profile, have.Messages.Update = update.Description, update.Profile, message.MessageID(m)
 	return *have, nil
 }
 

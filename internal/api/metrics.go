@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/parley-node/parley/internal/access"
+	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/store"
 )
 
@@ -19,18 +21,18 @@ type metrics struct {
 	s        *server
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
+	refusals *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 
-	messages    *prometheus.Desc
-	outbox      *prometheus.Desc
-	records     *prometheus.Desc
-	unapplied   *prometheus.Desc
-	lastEvent   *prometheus.Desc
-	writes      *prometheus.Desc
-	handedIn    *prometheus.Desc
-	commits     *prometheus.Desc
-	incidents   *prometheus.Desc
-	connections *prometheus.Desc
+	messages  *prometheus.Desc
+	outbox    *prometheus.Desc
+	records   *prometheus.Desc
+	unapplied *prometheus.Desc
+	lastEvent *prometheus.Desc
+	writes    *prometheus.Desc
+	handedIn  *prometheus.Desc
+	commits   *prometheus.Desc
+	incidents *prometheus.Desc
 }
 
 // scrapeTimeout bounds how long one look at the database may take.
@@ -47,22 +49,30 @@ func newMetrics(s *server) *metrics {
 		s:        s,
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_http_requests_total", Help: "API requests answered."}, []string{"operation", "status"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_http_refusals_total", Help: "Requests refused for who made them, or for too much work."}, []string{"reason"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "parley_http_request_seconds", Help: "Time to answer an API request.",
 			Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
 		}, []string{"method"}),
-		messages:    desc("messages_open", "Messages without a verdict.", "state"),
-		outbox:      desc("outbox_waiting", "Parcels that wait for peers."),
-		records:     desc("ledger_records", "Number of the last ledger record read."),
-		unapplied:   desc("ledger_records_waiting", "Ledger records read and not applied yet."),
-		lastEvent:   desc("events_last_sequence", "Sequence of the newest event."),
-		writes:      desc("database_writes_waiting", "Writes running or waiting for the database."),
-		handedIn:    desc("messages_handed_in", "Messages on their way into the database."),
-		commits:     desc("database_commits_total", "Transactions committed since start."),
-		incidents:   desc("incidents", "Incidents recorded."),
-		connections: desc("websocket_connections", "Connected WebSocket clients."),
+		messages:  desc("messages_open", "Messages without a verdict.", "state"),
+		outbox:    desc("outbox_waiting", "Parcels that wait for peers."),
+		records:   desc("ledger_records", "Number of the last ledger record read."),
+		unapplied: desc("ledger_records_waiting", "Ledger records read and not applied yet."),
+		lastEvent: desc("events_last_sequence", "Sequence of the newest event."),
+		writes:    desc("database_writes_waiting", "Writes running or waiting for the database."),
+		handedIn:  desc("messages_handed_in", "Messages on their way into the database."),
+		commits:   desc("database_commits_total", "Transactions committed since start."),
+		incidents: desc("incidents", "Incidents recorded."),
 	}
-	m.registry.MustRegister(m, m.requests, m.seconds, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.requests, m.refusals, m.seconds)
+	if s.Namespace != "" {
+		m.registry.MustRegister(m)
+	}
+	if s.Namespace == "" || s.Host == nil { // once in a process
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_websocket_connections", Help: "Connected WebSocket clients."},
+			func() float64 { return float64(len(s.WebSockets.Connections())) }))
+		m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	}
 	return m
 }
 
@@ -76,9 +86,26 @@ func (m *metrics) request(op *route, status int, took time.Duration) {
 	m.seconds.WithLabelValues(op.method).Observe(took.Seconds())
 }
 
+// refused counts a request that was refused for who made it, or for too much
+// work.
+func (m *metrics) refused(err error) {
+	reason := "overload"
+	switch errs.Status(err) {
+	case http.StatusUnauthorized:
+		reason = "unauthenticated"
+	case http.StatusForbidden:
+		reason = "forbidden"
+	case http.StatusTooManyRequests:
+		reason = "limit"
+	case http.StatusInternalServerError, http.StatusRequestTimeout:
+		reason = "fault"
+	}
+	m.refusals.WithLabelValues(reason).Inc()
+}
+
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.handedIn, m.commits, m.incidents, m.connections} {
+	for _, d := range []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.handedIn, m.commits, m.incidents} {
 		to <- d
 	}
 }
@@ -91,7 +118,6 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	gauge(m.writes, float64(m.s.DB.WritesWaiting()))
 	gauge(m.handedIn, float64(m.s.Messages.HandedIn()))
 	to <- prometheus.MustNewConstMetric(m.commits, prometheus.CounterValue, float64(m.s.DB.Commits()))
-	gauge(m.connections, float64(len(m.s.WebSockets.Connections())))
 
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
@@ -132,9 +158,14 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-func (s *server) metricsHandler() http.Handler {
+func (s *server) metricsHandler(from prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
+	numbers := promhttp.HandlerFor(from, promhttp.HandlerOpts{})
 	mux.HandleFunc("GET /livez", livez)
-	return s.guard(mux)
+	if s.OpenMetrics {
+		mux.Handle("GET /metrics", numbers)
+		return s.guard(mux)
+	}
+	mux.HandleFunc("GET /metrics", s.guarded("/metrics", access.Auditor, numbers.ServeHTTP))
+	return s.guard(s.admit(mux))
 }

@@ -56,15 +56,20 @@ const base = "/api/v1/"
 // newRouter registers each operation under its paths.
 func newRouter(s *server, routes []route) *router {
 	rt := &router{s: s, mux: http.NewServeMux(), routes: routes}
+	rt.add(base, routes)
+	return rt
+}
+
+// add registers operations below a path.
+func (rt *router) add(base string, routes []route) {
 	for i := range routes {
 		op := &routes[i]
-		h := s.serve(op)
+		h := rt.s.serve(op)
 		rt.mux.Handle(op.method+" "+base+op.path, h)
 		if !op.spec.global {
 			rt.mux.Handle(op.method+" "+base+"namespaces/{ns}/"+op.path, h)
 		}
 	}
-	return rt
 }
 
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -24,7 +24,7 @@ func (s *server) routes() []route {
 	confirm := spec{confirm: true}
 	return append([]route{
 		// The node and its namespace.
-		{get, "namespaces", "getNamespaces", "Lists the namespaces of this node", getNamespaces, spec{global: true, out: []namespace{}}},
+		{get, "namespaces", "getNamespaces", "Lists the namespaces of this node", getNamespaces, spec{global: true, out: []namespace{}, flags: []string{"includeinitializing"}}},
 		{get, "namespaces/{ns}", "getNamespace", "Describes a namespace", getNamespace, spec{global: true, out: namespace{}}},
 		{get, "websockets", "getWebSockets", "Lists the connected WebSocket clients", getWebSockets, spec{global: true, out: webSocketStatus{}}},
 		{get, "status", "getStatus", "Describes this node and its namespace", getStatus, spec{out: status{}}},
@@ -135,7 +135,7 @@ func (s *server) routes() []route {
 		{get, "network/transfers/{number}", "getNetworkTransfer", "Reads a transfer", getTransfer, spec{out: transfer{}}},
 		{get, "network/transfers/{number}/verify", "verifyNetworkTransfer", "Asks the chain whether it includes a transfer", verifyTransfer, spec{out: Inclusion{}}},
 		{get, "contexts/{audience}/{topic}/blockers", "getContextBlockers", "Lists what a topic of the network or a group waits for", getBlockers, spec{out: []message.Blocker{}}},
-	}, notYet()...)
+	}, append(contractRoutes(), notYet()...)...)
 }
 
 // streamFilters are the filters of a stream, as those of a WebSocket.
@@ -158,8 +158,6 @@ func (sp spec) io(in, out any) spec {
 func notYet() []route {
 	var routes []route
 	for _, op := range []struct{ method, path string }{
-		{get, "contracts/{rest...}"}, {post, "contracts/{rest...}"}, {remove, "contracts/{rest...}"},
-		{get, "apis"}, {post, "apis"}, {get, "apis/{rest...}"}, {post, "apis/{rest...}"}, {put, "apis/{rest...}"}, {remove, "apis/{rest...}"},
 		{get, "tokens/{rest...}"}, {post, "tokens/{rest...}"}, {remove, "tokens/{rest...}"},
 	} {
 		routes = append(routes, route{method: op.method, path: op.path, handle: later, spec: spec{light: true}})

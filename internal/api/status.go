@@ -4,29 +4,48 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
+	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/store"
 	"github.com/parley-node/parley/wire"
 )
 
-// namespace describes the one namespace that this node serves.
+// namespace describes a namespace of this process.
 type namespace struct {
 	Name        string     `json:"name"`
 	NetworkName string     `json:"networkName"`
 	Description string     `json:"description"`
 	Created     store.Time `json:"created"`
+
+	// Of one that does not run.
+	Initializing        bool   `json:"initializing,omitempty"`
+	InitializationError string `json:"initializationError,omitempty"` // why; it is tried again
 }
 
 func (s *server) namespace() namespace {
-	return namespace{s.Namespace, s.NetworkName, s.Description, s.Created}
+	return namespace{Name: s.Namespace, NetworkName: s.NetworkName, Description: s.Description, Created: s.Created}
 }
 
-func getNamespaces(c *call) (any, error) { return []namespace{c.namespace()}, nil }
+// getNamespaces lists those in which the caller has a role.
+func getNamespaces(c *call) (any, error) {
+	if c.Host != nil {
+		return slices.DeleteFunc(c.Host.list(c.flag("includeinitializing")), func(n namespace) bool { return c.caller.Role(n.Name) == access.None }), nil
+	}
+	if c.caller.Role(c.Namespace) == access.None {
+		return []namespace{}, nil
+	}
+	return []namespace{c.namespace()}, nil
+}
 
 func getNamespace(c *call) (any, error) {
+	if c.Host != nil {
+		n, err := c.Host.find(c.path("ns"))
+		return n.namespace, err
+	}
 	if name := c.path("ns"); c.localName(name) != c.Namespace {
 		return nil, noNamespace(name)
 	}
@@ -63,7 +82,7 @@ type plugins struct {
 	Tokens        []plugin `json:"tokens"`
 }
 
-type contract struct {
+type networkContract struct {
 	Index      int              `json:"index"`
 	Location   contractLocation `json:"location"`
 	FirstEvent string           `json:"firstEvent"`
@@ -82,23 +101,23 @@ type contractInfo struct {
 }
 
 type contracts struct {
-	Active     contract   `json:"active"`
-	Terminated []contract `json:"terminated,omitempty"`
+	Active     networkContract   `json:"active"`
+	Terminated []networkContract `json:"terminated,omitempty"`
 }
 
 type multiparty struct {
-	Enabled  bool      `json:"enabled"`
-	Contract contracts `json:"contract"` // singular here, plural in status/multiparty
+	Enabled  bool       `json:"enabled"`
+	Contract *contracts `json:"contract,omitempty"` // singular here, plural in status/multiparty
 }
 
 type status struct {
-	Namespace  namespace  `json:"namespace"`
-	Node       nodeStatus `json:"node"`
-	Org        orgStatus  `json:"org"`
-	Plugins    plugins    `json:"plugins"`
-	Multiparty multiparty `json:"multiparty"`
-	Version    string     `json:"version,omitempty"` // of the program; beyond the reference
-	Disk       *Disk      `json:"disk,omitempty"`    // beyond the reference, too
+	Namespace  namespace   `json:"namespace"`
+	Node       *nodeStatus `json:"node,omitempty"` // of a network's namespace, as org
+	Org        *orgStatus  `json:"org,omitempty"`
+	Plugins    plugins     `json:"plugins"`
+	Multiparty multiparty  `json:"multiparty"`
+	Version    string      `json:"version,omitempty"` // of the program; beyond the reference
+	Disk       *Disk       `json:"disk,omitempty"`    // beyond the reference, too
 }
 
 // registrations are what this member has claimed, nil until confirmed.
@@ -122,11 +141,8 @@ func getStatus(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := c.Messages.Self
 	st := status{
 		Namespace: c.namespace(),
-		Node:      nodeStatus{Name: own.NodeName},
-		Org:       orgStatus{Name: own.Name},
 		Plugins: plugins{
 			Blockchain:    []plugin{{"ethereum", "ethereum"}},
 			Database:      []plugin{{"sqlite", "sqlite3"}},
@@ -136,12 +152,17 @@ func getStatus(c *call) (any, error) {
 			SharedStorage: []plugin{{"parley", "parley"}},
 			Tokens:        []plugin{},
 		},
-		Multiparty: multiparty{true, contracts{Active: c.contract()}},
-		Version:    c.Version,
+		Version: c.Version,
 	}
 	if c.Disk != nil {
 		st.Disk = c.Disk()
 	}
+	if !c.networked() {
+		return st, nil
+	}
+	own := c.Messages.Self
+	st.Node, st.Org = &nodeStatus{Name: own.NodeName}, &orgStatus{Name: own.Name}
+	st.Multiparty = multiparty{true, &contracts{Active: c.contract()}}
 	if org != nil {
 		st.Org.Registered, st.Org.DID, st.Org.ID = true, org.DID, &org.ID
 		for _, v := range verifiers {
@@ -154,8 +175,8 @@ func getStatus(c *call) (any, error) {
 	return st, nil
 }
 
-func (c *call) contract() contract {
-	return contract{
+func (c *call) contract() networkContract {
+	return networkContract{
 		Location: contractLocation{c.Network.Contract}, FirstEvent: "0",
 		Info: contractInfo{Subscription: c.Network.ID.String(), Version: wire.Version},
 	}
@@ -177,10 +198,13 @@ type multipartyStatus struct {
 	Enabled   bool         `json:"enabled"`
 	Org       registration `json:"org"`
 	Node      registration `json:"node"`
-	Contracts contracts    `json:"contracts"`
+	Contracts *contracts   `json:"contracts,omitempty"`
 }
 
 func getMultipartyStatus(c *call) (any, error) {
+	if !c.networked() {
+		return multipartyStatus{}, nil
+	}
 	org, node, _, err := c.registrations()
 	if err != nil {
 		return nil, err
@@ -214,7 +238,7 @@ func getMultipartyStatus(c *call) (any, error) {
 	case node == nil:
 		out.Node = pending
 	}
-	out.Contracts.Active = c.contract()
+	out.Contracts = &contracts{Active: c.contract()}
 	out.Contracts.Active.Status = "synced"
 	if st.Waiting > 0 {
 		out.Contracts.Active.Status = "syncing"

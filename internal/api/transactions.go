@@ -125,3 +125,17 @@ func statusOf(tx store.Transaction, ops []store.Operation, chain []store.Blockch
 	})
 	return st
 }
+
+func (st transactionStatus) withoutPayload() transactionStatus {
+	st.Details = each(st.Details, func(d transactionDetail) transactionDetail {
+		if d.Type != "Operation" {
+			return d
+		}
+		d.Info = nil
+		if d.Error != "" {
+			d.Error = "withheld"
+		}
+		return d
+	})
+	return st
+}

@@ -114,7 +114,7 @@ func (m *Member) order(ctx context.Context, topic string) ([]string, error) {
 }
 
 func (m *Member) certificate() (tls.Certificate, wire.Hash, error) {
-	return file.TLSCertificate(filepath.Join(m.Config.Dir, m.Config.Keys.Dir), m.Config.Node.Name)
+	return file.TLSCertificate(filepath.Join(m.Config.Dir, m.Config.Keys.Dir), m.Config.Node.Name, "")
 }
 
 // peer is how other nodes reach the member's.

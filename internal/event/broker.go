@@ -135,7 +135,7 @@ func (e envelope) message(f *Frame, i int) (text []byte, contentType string, err
 	if err != nil || e.kind == "" {
 		return data, mediaJSON, err
 	}
-	text, err = json.Marshal(cloudEventOf(&f.Events[i].Event, e.source, data))
+	text, err = json.Marshal(cloudEventOf(&f.Events[i], e.source, data))
 	return text, mediaCloudEvent, err
 }
 

@@ -29,6 +29,7 @@ type cloudEvent struct {
 	Time            store.Time      `json:"time"`
 	DataContentType string          `json:"datacontenttype"`
 	Sequence        string          `json:"sequence"`
+	TraceParent     string          `json:"traceparent,omitempty"` // extension "Distributed Tracing"
 	Data            json.RawMessage `json:"data"`
 }
 
@@ -39,11 +40,19 @@ func checkEnvelope(name string) error {
 	return nil
 }
 
+// trace is the traceparent of the message that the event speaks of; "" for none.
+func (e *Enriched) trace() string {
+	if e.Message == nil {
+		return ""
+	}
+	return e.Message.Trace
+}
+
 // cloudEventOf wraps what a receiver gets of an event.
-func cloudEventOf(e *store.Event, source string, data json.RawMessage) cloudEvent {
+func cloudEventOf(e *Enriched, source string, data json.RawMessage) cloudEvent {
 	return cloudEvent{
 		SpecVersion: "1.0", ID: e.ID, Source: source, Type: cloudEventPrefix + e.Type, Subject: e.Topic, Time: e.Created,
-		DataContentType: mediaJSON, Sequence: fmt.Sprintf("%020d", e.Sequence), Data: data,
+		DataContentType: mediaJSON, Sequence: fmt.Sprintf("%020d", e.Sequence), TraceParent: e.trace(), Data: data,
 	}
 }
 
@@ -55,7 +64,7 @@ func cloudEvents(f *Frame, source string, data func(f *Frame, i int) (json.RawMe
 		if err != nil {
 			return nil, "", err
 		}
-		all[i] = cloudEventOf(&f.Events[i].Event, source, value)
+		all[i] = cloudEventOf(&f.Events[i], source, value)
 	}
 	if f.Batch {
 		text, err = json.Marshal(all)

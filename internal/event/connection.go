@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -119,13 +120,18 @@ func (c *connection) start(in *startFrame) error {
 	if in.Namespace == "" || in.Name == "" && !in.Ephemeral {
 		return errs.BadRequest("FF10178", "start has namespace %q and name %q; it needs a namespace, and a name unless it is ephemeral", in.Namespace, in.Name)
 	}
-	subs, known := c.server.namespaces[in.Namespace]
+	subs, known := c.server.subscriptions(in.Namespace)
 	if !known {
 		return errs.New("FF10436", http.StatusNotFound, "There is no namespace %q", in.Namespace)
 	}
+	transport := Transport(c.deliver)
 	if authorize := c.server.cfg.Authorize; authorize != nil {
-		if err := authorize(c.request, in.Namespace); err != nil {
+		payloads, err := authorize(c.request, in.Namespace, !in.Ephemeral)
+		if err != nil {
 			return public(err)
+		}
+		if !payloads {
+			transport = withhold(transport)
 		}
 	}
 	if _, err := in.Options.plan(TransportWebSockets); err != nil {
@@ -150,7 +156,7 @@ func (c *connection) start(in *startFrame) error {
 		return nil // a second consumer on this connection would only stand by for the first
 	}
 	st := &stream{
-		consumer: NewConsumer(c.deliver, c.autoAck, &c.clock),
+		consumer: NewConsumer(transport, c.autoAck, &c.clock),
 		status: ConnectedSubscriber{
 			StartTime: store.At(time.Now()),
 			Ephemeral: in.Ephemeral,
@@ -177,6 +183,13 @@ func (c *connection) start(in *startFrame) error {
 		}
 	})
 	return nil
+}
+
+// serves says whether the connection has a subscription of a namespace.
+func (c *connection) serves(namespace string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.streams, func(st *stream) bool { return st.status.Namespace == namespace })
 }
 
 // public keeps what only the node's operator should see out of a frame.

@@ -13,6 +13,8 @@ import (
 type Enriched struct {
 	store.Event
 	BlockchainEvent *store.BlockchainEvent `json:"blockchainEvent,omitempty"`
+	ContractAPI     *store.ContractAPI     `json:"contractAPI,omitempty"`
+	Interface       *store.Interface       `json:"contractInterface,omitempty"` // without its methods, events and errors
 	Datatype        *store.Datatype        `json:"datatype,omitempty"`
 	Identity        *store.Identity        `json:"identity,omitempty"`
 	Message         *store.Message         `json:"message,omitempty"` // references to its data, no values
@@ -61,6 +63,8 @@ const (
 	kindIdentity
 	kindOperation
 	kindBlockchainEvent
+	kindInterface
+	kindContractAPI
 )
 
 func kindOf(eventType string) kind {
@@ -73,7 +77,11 @@ func kindOf(eventType string) kind {
 		return kindDatatype
 	case "identity_confirmed", "identity_updated":
 		return kindIdentity
-	case "blockchain_event_received":
+	case "contract_interface_confirmed":
+		return kindInterface
+	case "contract_api_confirmed":
+		return kindContractAPI
+	case "blockchain_event_received", "blockchain_event_dropped":
 		return kindBlockchainEvent
 	}
 	if strings.HasSuffix(eventType, "_op_succeeded") || strings.HasSuffix(eventType, "_op_failed") {
@@ -121,6 +129,8 @@ func (l *Log) fill(tx *store.Tx, wanted map[kind][]store.UUID, out []Enriched) e
 		identities   map[store.UUID]*store.Identity
 		operations   map[store.UUID]*store.Operation
 		chainEvents  map[store.UUID]*store.BlockchainEvent
+		interfaces   map[store.UUID]*store.Interface
+		apis         map[store.UUID]*store.ContractAPI
 	)
 	for k, ids := range wanted {
 		var err error
@@ -137,6 +147,10 @@ func (l *Log) fill(tx *store.Tx, wanted map[kind][]store.UUID, out []Enriched) e
 			operations, err = tx.OperationsByID(l.namespace, ids)
 		case kindBlockchainEvent:
 			chainEvents, err = tx.BlockchainEventsByID(l.namespace, ids)
+		case kindInterface:
+			interfaces, err = tx.InterfacesByID(l.namespace, ids)
+		case kindContractAPI:
+			apis, err = tx.APIsByID(l.namespace, ids)
 		}
 		if err != nil {
 			return err
@@ -160,6 +174,10 @@ func (l *Log) fill(tx *store.Tx, wanted map[kind][]store.UUID, out []Enriched) e
 			e.Operation = operations[*e.Reference]
 		case kindBlockchainEvent:
 			e.BlockchainEvent = chainEvents[*e.Reference]
+		case kindInterface:
+			e.Interface = interfaces[*e.Reference]
+		case kindContractAPI:
+			e.ContractAPI = apis[*e.Reference]
 		}
 	}
 	return nil

@@ -103,7 +103,7 @@ func (c *connection) autoStart(q url.Values) error {
 	if !in.Ephemeral && in.Name == "" && !wrongScope {
 		return nil
 	}
-	if _, known := c.server.namespaces[in.Namespace]; !known && namespace != "" && c.scope == "" {
+	if _, known := c.server.subscriptions(in.Namespace); !known && namespace != "" && c.scope == "" {
 		return errs.New("FF10187", http.StatusNotFound, "There is no namespace %q", namespace)
 	}
 	var err error

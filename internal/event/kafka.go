@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/parley-node/parley/internal/errs"
+	"github.com/parley-node/parley/internal/trace"
 )
 
 // kafkaConnection is a producer that subscriptions share.
@@ -99,6 +100,9 @@ func (t *kafkaTarget) send(ctx context.Context, f *Frame) attempt {
 			{Key: headerEventType, Value: []byte(e.Type)},
 			{Key: headerSequence, Value: strconv.AppendInt(nil, e.Sequence, 10)},
 		}}
+		if parent := e.trace(); parent != "" {
+			records[i].Headers = append(records[i].Headers, kgo.RecordHeader{Key: trace.Header, Value: []byte(parent)})
+		}
 	}
 	results := make(chan error, len(records))
 	for _, r := range records {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 )
 
 // publishTime bounds one attempt to publish a group of events.
@@ -145,6 +146,9 @@ func (t *natsTarget) message(f *Frame, i int) (*nats.Msg, error) {
 	msg := nats.NewMsg(t.subject)
 	msg.Data = text
 	msg.Header.Set("Content-Type", kind)
+	if parent := e.trace(); parent != "" {
+		msg.Header.Set(trace.Header, parent)
+	}
 	msg.Header.Set(headerEventID, e.ID.String())
 	msg.Header.Set(headerEventType, e.Type)
 	msg.Header.Set(headerSequence, strconv.FormatInt(e.Sequence, 10))

@@ -96,9 +96,9 @@ func (s *Streams) ServeDurable(w http.ResponseWriter, r *http.Request, nameOrID 
 }
 
 // ServeEphemeral streams the events that the query's filter selects, from now
-// on, or after the event that Last-Event-ID or ?firstevent names. An error means
-// that nothing was written.
-func (s *Streams) ServeEphemeral(w http.ResponseWriter, r *http.Request) error {
+// on, or after the event that Last-Event-ID or ?firstevent names; payloads says
+// whether with values. An error means that nothing was written.
+func (s *Streams) ServeEphemeral(w http.ResponseWriter, r *http.Request, payloads bool) error {
 	q := r.URL.Query()
 	options, err := queryOptions(q)
 	if err != nil {
@@ -125,7 +125,11 @@ func (s *Streams) ServeEphemeral(w http.ResponseWriter, r *http.Request) error {
 	}
 	e.plan.envelope = q.Get(optEnvelope)
 	return s.serve(w, r, func(ctx context.Context, st *eventStream) error {
-		return s.subs.ServeEphemeral(ctx, e, NewConsumer(st.deliver, true, new(atomic.Uint64)))
+		transport := Transport(st.deliver)
+		if !payloads {
+			transport = withhold(transport)
+		}
+		return s.subs.ServeEphemeral(ctx, e, NewConsumer(transport, true, new(atomic.Uint64)))
 	})
 }
 

@@ -31,7 +31,7 @@ func newStreaming(t testing.TB, cfg StreamConfig) *streaming {
 		}
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) { answer(w, s.streams.ServeEphemeral(w, r)) })
+	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) { answer(w, s.streams.ServeEphemeral(w, r, true)) })
 	mux.HandleFunc("/subs/{id}", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, s.streams.ServeDurable(w, r, r.PathValue("id")))
 	})

@@ -47,7 +47,7 @@ type SubscriptionStatus struct {
 // SubscriptionWithStatus is what ?fetchstatus adds to a subscription.
 type SubscriptionWithStatus struct {
 	store.Subscription
-	Status SubscriptionStatus `json:"status"`
+	Status SubscriptionStatus `json:"status" openapi:"optional"`
 }
 
 // Subscriptions are the subscriptions of one namespace: their definitions,

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/parley-node/parley/internal/errs"
+	"github.com/parley-node/parley/internal/trace"
 )
 
 const (
@@ -202,6 +203,9 @@ func (h *webhook) request(ctx context.Context, f *Frame) (*http.Request, error) 
 	req.Header = c.header
 	if body != nil && req.Header.Get("Content-Type") == "" {
 		req.Header.Set("Content-Type", c.kind)
+	}
+	if parent := f.Events[0].trace(); parent != "" && !f.Batch {
+		req.Header.Set(trace.Header, parent)
 	}
 	if req.Header.Get("User-Agent") == "" {
 		req.Header.Set("User-Agent", userAgent)

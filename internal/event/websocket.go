@@ -28,8 +28,9 @@ type WebSocketConfig struct {
 	AllowedOrigins []string
 
 	// Authorize says whether the caller of an upgrade request may read a
-	// namespace's events. It is asked for each subscription. Nil allows all.
-	Authorize func(r *http.Request, namespace string) error
+	// namespace's events, from a durable subscription or as they come, and whether
+	// with payloads. It is asked for each subscription. Nil allows all.
+	Authorize func(r *http.Request, namespace string, durable bool) (payloads bool, err error)
 
 	Logger *slog.Logger // nil means none
 
@@ -38,6 +39,10 @@ type WebSocketConfig struct {
 	DrainTime    time.Duration // how long Close waits for acknowledgements; 0 means 1 s
 }
 
+// Subprotocol is what a client may ask for. Browsers must, if they give a key as
+// a second subprotocol: they accept a connection only with one that they named.
+const Subprotocol = "parley"
+
 // maxClientFrame bounds what a client may send at once; the longest frames hold
 // filter expressions.
 const maxClientFrame = 256 << 10
@@ -45,13 +50,13 @@ const maxClientFrame = 256 << 10
 // WebSockets serves event subscriptions to WebSocket clients. It handles /ws;
 // ServeNamespace handles the path of one namespace.
 type WebSockets struct {
-	cfg        WebSocketConfig
-	namespaces map[string]*Subscriptions
+	cfg WebSocketConfig
 
-	mu      sync.Mutex
-	conns   map[*connection]struct{}
-	closed  bool
-	running sync.WaitGroup
+	mu         sync.Mutex
+	namespaces map[string]*Subscriptions
+	conns      map[*connection]struct{}
+	closed     bool
+	running    sync.WaitGroup
 }
 
 // NewWebSockets returns the WebSocket handler for the subscriptions of one or
@@ -74,14 +79,53 @@ func NewWebSockets(cfg WebSocketConfig, namespaces ...*Subscriptions) *WebSocket
 	return s
 }
 
+// Add serves the subscriptions of one more namespace from now on.
+func (s *WebSockets) Add(n *Subscriptions) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.namespaces[n.log.namespace] = n
+}
+
+// Remove ends serving a namespace: the connections that have a subscription of
+// it are closed in order, and their clients connect again. ctx bounds how long
+// that takes.
+func (s *WebSockets) Remove(ctx context.Context, namespace string) {
+	s.mu.Lock()
+	delete(s.namespaces, namespace)
+	var conns []*connection
+	for c := range s.conns {
+		if c.serves(namespace) {
+			conns = append(conns, c)
+		}
+	}
+	s.mu.Unlock()
+	var ended sync.WaitGroup
+	for _, c := range conns {
+		ended.Go(func() {
+			c.shutdown(ctx)
+			c.deliveries.Wait()
+		})
+	}
+	ended.Wait()
+}
+
+// subscriptions are those of a namespace, if it is served.
+func (s *WebSockets) subscriptions(namespace string) (*Subscriptions, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, known := s.namespaces[namespace]
+	return n, known
+}
+
 // ServeHTTP upgrades a request for /ws, whose client names the namespace of each
-// subscription. It returns when the connection has ended.
+// subscription. It returns when the connection has ended, which it does at the
+// latest with the request's context.
 func (s *WebSockets) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, "") }
 
 // ServeNamespace upgrades a request for the path of one namespace; an unknown
 // one is answered with FF10109 (404) before the upgrade.
 func (s *WebSockets) ServeNamespace(w http.ResponseWriter, r *http.Request, namespace string) {
-	if _, known := s.namespaces[namespace]; !known {
+	if _, known := s.subscriptions(namespace); !known {
 		refuse(w, errs.NoSuch("namespace", namespace))
 		return
 	}
@@ -96,7 +140,7 @@ func refuse(w http.ResponseWriter, err *errs.Error) {
 }
 
 func (s *WebSockets) serve(w http.ResponseWriter, r *http.Request, scope string) {
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{OriginPatterns: s.cfg.AllowedOrigins})
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{OriginPatterns: s.cfg.AllowedOrigins, Subprotocols: []string{Subprotocol}})
 	if err != nil { // answered by Accept
 		s.cfg.Logger.Info("refuse WebSocket", "remote", r.RemoteAddr, "origin", r.Header.Get("Origin"), "error", err)
 		return
@@ -117,7 +161,7 @@ func (s *WebSockets) connect(ws *websocket.Conn, r *http.Request, scope string) 
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	ctx, cancel := context.WithCancel(r.Context())
 	c := &connection{
 		server:  s,
 		ws:      ws,

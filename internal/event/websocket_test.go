@@ -380,11 +380,11 @@ func (c *client) expectDrop() {
 }
 
 func TestProtocolErrorsDropTheConnection(t *testing.T) {
-	n := newNode(t, WebSocketConfig{Authorize: func(r *http.Request, namespace string) error {
+	n := newNode(t, WebSocketConfig{Authorize: func(r *http.Request, namespace string, durable bool) (bool, error) {
 		if r.Header.Get("Authorization") == "" && strings.Contains(r.URL.RawQuery, "strict") {
-			return errors.New("a secret")
+			return false, errors.New("a secret")
 		}
-		return nil
+		return true, nil
 	}})
 	for _, test := range []struct{ path, frames, code string }{
 		{"/ws", `{`, ""},

@@ -173,7 +173,7 @@ func (n *Network) ApplyClaim(tx *store.Tx, namespace string, org wire.OrgID, org
 }
 
 // ApplyUpdate judges an update by org and stores it if it is valid.
-func ApplyUpdate(tx *store.Tx, namespace string, org wire.OrgID, u Update, message wire.UUID, at store.Time) (stored *store.Identity, reject string, err error) {
+func ApplyUpdate(tx *store.Tx, namespace string, org wire.OrgID, u Update, message *wire.UUID, at store.Time) (stored *store.Identity, reject string, err error) {
 	id, err := store.Optional(tx.IdentityByID(namespace, u.ID))
 	if err != nil {
 		return nil, "", err
@@ -181,7 +181,7 @@ func ApplyUpdate(tx *store.Tx, namespace string, org wire.OrgID, u Update, messa
 	if id == nil || id.Org != org {
 		return nil, fmt.Sprintf("identity %s is none of the author", u.ID), nil
 	}
-	id.Description, id.Profile, id.Updated, id.Messages.Update = u.Description, u.Profile, at, &message
+	id.Description, id.Profile, id.Updated, id.Messages.Update = u.Description, u.Profile, at, message
 	return id, "", tx.UpsertIdentity(id)
 }
 

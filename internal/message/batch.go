@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 
 	"github.com/google/uuid"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -198,6 +200,9 @@ func (s *Service) sealBatch(ctx context.Context, l lane, messages []source) (n i
 	if err != nil {
 		return 0, err
 	}
+	for _, src := range sources {
+		s.Trace.After(src.row.Trace, "seal", src.row.Header.Created.Time(), s.Now(), slog.String("message", src.row.Header.ID.String()), slog.String("root", root.String()))
+	}
 	s.recent.dropReady(sources)
 	s.flushes.note(l, func(c *flushCount) {
 		c.started, c.cancelled = start, false
@@ -374,6 +379,9 @@ func (s *Service) assemble(epoch *store.Epoch, sources []source, defs map[wire.H
 	place := map[wire.Hash]uint32{}
 	for _, src := range sources {
 		m := wire.Message{Header: *src.header}
+		if c, ok := trace.Parse(src.row.Trace); ok {
+			m.Trace = c.Bytes()
+		}
 		for _, d := range src.data {
 			i, ok := place[d.Commitment]
 			if !ok {

@@ -71,13 +71,13 @@ func (s *Service) DefineDatatype(ctx context.Context, in DatatypeInput) (*store.
 	if err != nil {
 		return nil, nil, err
 	}
-	row := s.datatypeRow(d, m.Header.ID, m.Header.Created)
+	row := s.datatypeRow(d, MessageID(m), m.Header.Created)
 	return &row, m, nil
 }
 
-func (s *Service) datatypeRow(d datatypeDefinition, message wire.UUID, at store.Time) store.Datatype {
+func (s *Service) datatypeRow(d datatypeDefinition, message *wire.UUID, at store.Time) store.Datatype {
 	return store.Datatype{
-		ID: d.ID, Message: &message, Validator: d.Validator, Namespace: s.Namespace, Name: d.Name, Version: d.Version,
+		ID: d.ID, Message: message, Validator: d.Validator, Namespace: s.Namespace, Name: d.Name, Version: d.Version,
 		Hash: dataHash(&store.Data{Value: d.Value}), Created: at, Value: d.Value,
 	}
 }
@@ -99,7 +99,7 @@ func (s *Service) ApplyDatatype(tx *store.Tx, in Definition) (Defined, error) {
 	if _, err := s.schemas.compile(d.Value); err != nil {
 		return Defined{Reject: fmt.Sprintf("the datatype's schema is not usable: %v", err)}, nil
 	}
-	row := s.datatypeRow(d, in.Message.Header.ID, in.At)
+	row := s.datatypeRow(d, in.MessageID(), in.At)
 	err := tx.InsertDatatype(&row)
 	if errors.Is(err, store.ErrExists) {
 		return Defined{Reject: fmt.Sprintf("datatype %s version %s was defined before", d.Name, d.Version)}, nil

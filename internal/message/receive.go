@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 
 	"github.com/parley-node/parley/internal/blob"
 	"github.com/parley-node/parley/internal/exchange"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -196,6 +198,9 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		s.recent.putBatch(row, messages)
 	}
 	s.Wake.Confirm.Set()
+	for _, m := range messages {
+		s.Trace.After(m.Trace, "receive", row.Since.Time(), s.Now(), slog.String("message", m.Header.ID.String()), slog.String("root", env.Root.String()))
+	}
 	return given, nil
 }
 
@@ -273,6 +278,7 @@ func (s *Service) receivedRows(b *wire.Batch, leaves []wire.Hash, row *store.Bat
 			},
 			LocalNamespace: s.Namespace, Hash: store.Hex(leaves[i+1].String()), Batch: &row.ID, TxID: row.Tx.ID, State: StatePending,
 			Audience: row.Audience, Org: row.Org, Root: &row.Root, Index: i,
+			Trace: trace.FromBytes(b.Messages[i].Trace).String(),
 		}
 		for j, at := range b.Messages[i].Data {
 			if data[at] == nil {

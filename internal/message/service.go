@@ -15,7 +15,9 @@ import (
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/keys"
 	"github.com/parley-node/parley/internal/ledger"
+	"github.com/parley-node/parley/internal/nonce"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -27,7 +29,8 @@ type Config struct {
 
 	DB       *store.DB
 	Keys     keys.Keys
-	Ledger   ledger.Ledger
+	Ledger   ledger.Ledger    // nil if there is no network: then Exchange is nil too
+	Nonces   *nonce.Authority // of the ledger's accounts
 	Exchange exchange.Exchange
 	Blobs    blob.Store
 	Network  *identity.Network
@@ -37,6 +40,7 @@ type Config struct {
 	// EventsCommitted is called after each transaction that appended events.
 	EventsCommitted func()
 
+	Trace *trace.Recorder // told of each step of a message; may be nil
 	Log   *slog.Logger
 	Now   func() time.Time // wall clock
 	NewID func() wire.UUID

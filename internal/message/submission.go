@@ -17,21 +17,18 @@ import (
 // again. Sending what the chain has is no error.
 const resendAfter = 2 * time.Second
 
-// Submitter signs ledger calls and sends them. There is one per node: it alone
-// gives out account nonces, so that an account's transactions, and with them
-// its pin numbers, are mined in the order in which they were made.
+// Submitter signs ledger calls and sends them. There is one per node: an
+// account's calls, and with them its pin numbers, are mined in the order in which
+// they were made. It shares the account's nonces with whoever else signs with
+// the key (Config.Nonces).
 type Submitter struct {
-	s     *Service
-	nonce map[wire.Address]int64          // next one of each account
-	taken map[wire.Address]map[int64]bool // by what is signed; beyond the next one after a gap
-	sent  map[int64]time.Time             // when a signed submission was sent last
+	s    *Service
+	sent map[int64]time.Time // when a signed submission was sent last
 }
 
 // NewSubmitter makes the node's submitter.
 func (s *Service) NewSubmitter() *Submitter {
-	return &Submitter{
-		s: s, nonce: map[wire.Address]int64{}, taken: map[wire.Address]map[int64]bool{}, sent: map[int64]time.Time{},
-	}
+	return &Submitter{s: s, sent: map[int64]time.Time{}}
 }
 
 // Step signs what is due, stores it, and sends it; then sends again what is
@@ -145,10 +142,12 @@ func (u *Submitter) signPin(ctx context.Context, b dueBatch) (sub *store.Submiss
 	if wait = u.waits(key); wait > 0 {
 		return nil, wait, nil
 	}
-	nonce, err := u.next(ctx, key)
+	turn, err := s.Nonces.Turn(ctx, key)
 	if err != nil {
 		return nil, 0, err
 	}
+	defer turn.End()
+	nonce := turn.Next()
 	n, err := u.nextNumber(ctx, b.row.Audience, b.row.Epoch, key)
 	if err != nil {
 		return nil, 0, err
@@ -187,7 +186,7 @@ func (u *Submitter) signPin(ctx context.Context, b dueBatch) (sub *store.Submiss
 	if err != nil {
 		return nil, 0, err
 	}
-	u.take(key, nonce)
+	turn.Take(nonce)
 	s.wakePeers(s.others(b.epoch.Definition.Members))
 	return sub, 0, nil
 }
@@ -218,10 +217,12 @@ func (u *Submitter) signQueued(ctx context.Context, sub *store.Submission) (bool
 			sub.Account, sub.N = key, 0
 		}
 	}
-	nonce, err := u.next(ctx, sub.Account)
+	turn, err := s.Nonces.Turn(ctx, sub.Account)
 	if err != nil {
 		return false, err
 	}
+	defer turn.End()
+	nonce := turn.Next()
 	var call ledger.Call
 	switch sub.Purpose {
 	case purposeControl:
@@ -280,7 +281,7 @@ func (u *Submitter) signQueued(ctx context.Context, sub *store.Submission) (bool
 	if err != nil || !stored {
 		return false, err
 	}
-	u.take(sub.Account, nonce)
+	turn.Take(nonce)
 	return true, nil
 }
 
@@ -302,40 +303,6 @@ func (u *Submitter) signInto(ctx context.Context, sub *store.Submission, nonce i
 	sub.Nonce, sub.TxHash, sub.Raw, sub.State = &nonce, signed.Hash, signed.Raw, store.SubmissionSigned
 	return nil
 }
-
-// next is the account's next nonce: the first from what the chain has counted
-// that nothing of ours is signed with. So a gap, which a refused call may leave,
-// is filled before anything else.
-func (u *Submitter) next(ctx context.Context, account wire.Address) (int64, error) {
-	if _, ok := u.nonce[account]; !ok {
-		st, err := u.s.Ledger.State(ctx, &account)
-		if err != nil {
-			return 0, fmt.Errorf("ask the ledger for the next nonce of %s: %w", account, err)
-		}
-		taken := map[int64]bool{}
-		err = u.s.DB.Read(ctx, func(tx *store.Tx) error {
-			signed, err := tx.Submissions(store.SubmissionSigned)
-			for _, sub := range signed {
-				if sub.Account == account && sub.Nonce != nil {
-					taken[*sub.Nonce] = true
-				}
-			}
-			return err
-		})
-		if err != nil {
-			return 0, err
-		}
-		u.nonce[account], u.taken[account] = int64(st.Nonce), taken
-	}
-	n := u.nonce[account]
-	for u.taken[account][n] {
-		n++
-	}
-	return n, nil
-}
-
-// take uses up a nonce that next gave.
-func (u *Submitter) take(account wire.Address, nonce int64) { u.nonce[account] = nonce + 1 }
 
 // send hands a signed call to the ledger. What the ledger says for certain is
 // recorded; anything else leaves the row, which is sent again.
@@ -378,8 +345,10 @@ func (u *Submitter) nonceUsed(ctx context.Context, sub *store.Submission) error 
 	}
 	s.incident(ctx, "nonce_taken", fmt.Sprintf("another program uses account %s: nonce %d was taken, the call is signed again; give each node a key of its own", sub.Account, *sub.Nonce), sub.TxHash.String())
 	delete(u.sent, sub.ID)
-	delete(u.nonce, sub.Account)
 	if err := s.DB.Write(ctx, func(tx *store.Tx) error { _, err := tx.RequeueSubmission(sub.ID); return err }); err != nil {
+		return err
+	}
+	if err := s.Nonces.Forget(ctx, sub.Account); err != nil {
 		return err
 	}
 	s.Wake.Submit.Set()
@@ -401,11 +370,10 @@ func (u *Submitter) refused(ctx context.Context, sub *store.Submission, r *ledge
 	}
 	s.incident(ctx, "refused_call", fmt.Sprintf("the network contract refused a %s of this node: %s", sub.Purpose, r.Reason), sub.TxHash.String())
 	delete(u.sent, sub.ID)
-	delete(u.nonce, sub.Account)
 	if sub.Purpose != purposeCall {
 		s.held.put(sub.Account, s.Now().Add(refusedWait))
 	}
-	return s.DB.Write(ctx, func(tx *store.Tx) error {
+	err = s.DB.Write(ctx, func(tx *store.Tx) error {
 		var open bool // its record may have come meanwhile
 		var err error
 		switch {
@@ -421,6 +389,10 @@ func (u *Submitter) refused(ctx context.Context, sub *store.Submission, r *ledge
 		}
 		return tx.RequeueAfter(sub.Account, *sub.Nonce)
 	})
+	if err != nil {
+		return err
+	}
+	return s.Nonces.Forget(ctx, sub.Account)
 }
 
 // revoked says that a key of ours was revoked, and not that we are suspended.

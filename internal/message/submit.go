@@ -11,6 +11,7 @@ import (
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
@@ -78,11 +79,15 @@ func (s *Service) Private(ctx context.Context, in Input) (*store.Message, error)
 }
 
 // Define broadcasts a definition in the network's reserved context. body is its
-// JSON; tag says of what kind it is and who applies it.
+// JSON; tag says of what kind it is and who applies it. In a namespace without a
+// network it is applied at once, and the message has no id: see MessageID.
 func (s *Service) Define(ctx context.Context, tag string, body any) (*store.Message, error) {
 	value, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
+	}
+	if !s.Networked() {
+		return s.defineHere(ctx, tag, value)
 	}
 	return s.submit(ctx, Input{
 		Header: Header{Type: TypeDefinition, Tag: tag, Topics: []string{definitionTopic}},
@@ -93,6 +98,9 @@ func (s *Service) Define(ctx context.Context, tag string, body any) (*store.Mess
 // submit checks a message, computes everything that can be computed without
 // the writer, and stores it (T1).
 func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) {
+	if !s.Networked() {
+		return nil, errs.New("FF10414", 400, "namespace %q has no network to send a message to", s.Namespace)
+	}
 	m, err := s.draft(in)
 	if err != nil {
 		return nil, err
@@ -105,6 +113,7 @@ func (s *Service) submit(ctx context.Context, in Input) (*store.Message, error) 
 	if err != nil {
 		return nil, err
 	}
+	m.Trace = trace.From(ctx).String()
 	sealed, err := s.seal(m, items)
 	if err != nil {
 		return nil, err
@@ -252,6 +261,12 @@ func (s *Service) author(tx *store.Tx, h Header, here []wire.Address) (did, key 
 		}
 	}
 	return did, address.String(), nil
+}
+
+// SigningKey is the organisation's key that signs where a request names none.
+func (s *Service) SigningKey(ctx context.Context) (wire.Address, error) {
+	here, err := s.Keys.Addresses(ctx)
+	return s.keyNow(here), err
 }
 
 // keyNow is the key that signs for the organisation: the configured one, or, if

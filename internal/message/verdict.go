@@ -3,6 +3,7 @@ package message
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 
@@ -175,6 +176,7 @@ func (w *writer) message(v order.Verdict, m *store.Message) error {
 		ref := defined.Ref
 		w.events = append(w.events, &store.Event{ID: s.NewID(), Type: defined.Event, Namespace: s.Namespace, Reference: &ref, Tx: m.TxID, Topic: definitionTopic, Created: now})
 	}
+	s.Trace.After(m.Trace, "confirm", m.Header.Created.Time(), now.Time(), slog.String("message", m.Header.ID.String()), slog.String("state", m.State), slog.Uint64("pin", v.Number))
 	for _, topic := range m.Header.Topics {
 		id := m.Header.ID
 		w.events = append(w.events, &store.Event{

@@ -31,21 +31,24 @@ type Config struct {
 	// Dir is the member's folder: that of the configuration file.
 	Dir string `yaml:"-"`
 
-	Org       OrgConfig      `yaml:"org"`
-	Node      NodeConfig     `yaml:"node"`
-	Namespace string         `yaml:"namespace"` // local name of the network; default
-	API       APIConfig      `yaml:"api"`
-	Admin     ListenConfig   `yaml:"admin"`   // status for operators; 127.0.0.1:5001
-	Metrics   ListenConfig   `yaml:"metrics"` // Prometheus; 127.0.0.1:6000
-	Exchange  ExchangeConfig `yaml:"exchange"`
-	Ledger    LedgerConfig   `yaml:"ledger"`
-	Keys      KeysConfig     `yaml:"keys"`
-	Blobs     BlobsConfig    `yaml:"blobs"`
-	Events    EventsConfig   `yaml:"events,omitempty"`   // what webhooks and message brokers may use
-	Database  string         `yaml:"database"`           // SQLite file, or postgres://user@host/database; parley.db
-	Standby   *StandbyConfig `yaml:"standby,omitempty"`  // several processes of this node on one PostgreSQL database
-	Founding  string         `yaml:"founding,omitempty"` // file with the network's first epoch and its secret, at the member that founded it
-	Log       LogConfig      `yaml:"log"`
+	Org       OrgConfig       `yaml:"org"`
+	Node      NodeConfig      `yaml:"node"`
+	Namespace string          `yaml:"namespace"` // local name of the network; default
+	API       APIConfig       `yaml:"api"`
+	Access    AccessConfig    `yaml:"access,omitempty"` // who may call; without it everybody on this machine
+	Admin     ListenConfig    `yaml:"admin"`            // status for operators; 127.0.0.1:5001
+	Metrics   ListenConfig    `yaml:"metrics"`          // Prometheus; 127.0.0.1:6000
+	Exchange  ExchangeConfig  `yaml:"exchange"`
+	Ledger    LedgerConfig    `yaml:"ledger"`
+	Contracts ContractsConfig `yaml:"contracts,omitempty"`
+	Keys      KeysConfig      `yaml:"keys"`
+	Blobs     BlobsConfig     `yaml:"blobs"`
+	Events    EventsConfig    `yaml:"events,omitempty"`   // what webhooks and message brokers may use
+	Database  string          `yaml:"database"`           // SQLite file, or postgres://user@host/database; parley.db
+	Standby   *StandbyConfig  `yaml:"standby,omitempty"`  // several processes of this node on one PostgreSQL database
+	Founding  string          `yaml:"founding,omitempty"` // file with the network's first epoch and its secret, at the member that founded it
+	Log       LogConfig       `yaml:"log"`
+	Tracing   TracingConfig   `yaml:"tracing,omitempty"` // to an OpenTelemetry collector; none
 }
 
 // OrgConfig names the organisation. Name and salt give its id on the ledger, so
@@ -63,14 +66,18 @@ type NodeConfig struct {
 
 // ListenConfig is an address to serve HTTP on.
 type ListenConfig struct {
-	Listen string `yaml:"listen"` // host:port; port 0 takes a free one
+	Listen string     `yaml:"listen"`        // host:port; port 0 takes a free one. Beyond loopback only with tls and access
+	TLS    *ServerTLS `yaml:"tls,omitempty"` // serve HTTPS
 }
 
 // APIConfig is the API for applications.
 type APIConfig struct {
-	Listen         string   `yaml:"listen"`                   // host:port; 127.0.0.1:5000. There are no users yet: keep it on loopback or behind a gateway
-	AllowedHosts   []string `yaml:"allowedHosts,omitempty"`   // DNS names under which the node is reached, besides localhost
-	AllowedOrigins []string `yaml:"allowedOrigins,omitempty"` // https://host of web pages elsewhere that may call the API; none
+	Listen         string       `yaml:"listen"`                   // host:port; 127.0.0.1:5000. Beyond loopback only with tls and access
+	TLS            *ServerTLS   `yaml:"tls,omitempty"`            // serve HTTPS
+	PublicURL      string       `yaml:"publicURL,omitempty"`      // https://host[:port][/path] at which applications reach it, for the API's description; what each request says if empty
+	AllowedHosts   []string     `yaml:"allowedHosts,omitempty"`   // DNS names under which the node is reached, besides localhost
+	AllowedOrigins []string     `yaml:"allowedOrigins,omitempty"` // https://host of web pages elsewhere that may call the API; none
+	Limits         LimitsConfig `yaml:"limits,omitempty"`
 }
 
 // ExchangeConfig is the port for other members' nodes (mutual TLS 1.3).
@@ -116,8 +123,15 @@ type BlobsConfig struct {
 
 // LogConfig is how the node logs to standard error.
 type LogConfig struct {
-	Level  string `yaml:"level"`  // debug, info, warn or error; info
-	Format string `yaml:"format"` // text or json; text
+	Level    string `yaml:"level"`              // debug, info, warn or error; info
+	Format   string `yaml:"format"`             // text or json; text
+	Requests string `yaml:"requests,omitempty"` // on or off: a line for each request; on
+}
+
+// TracingConfig is where the steps of each message are sent.
+type TracingConfig struct {
+	OTLP   string  `yaml:"otlp,omitempty"`   // URL of a collector, such as http://127.0.0.1:4318/v1/traces; none if empty
+	Sample float64 `yaml:"sample,omitempty"` // which part of the traces that begin here is recorded, up to 1; 1
 }
 
 // ReadConfig reads the configuration of a member's folder, or the file itself,
@@ -185,6 +199,7 @@ func (c *Config) complete() {
 		{&c.Database, "parley.db"},
 		{&c.Log.Level, "info"},
 		{&c.Log.Format, "text"},
+		{&c.Log.Requests, "on"},
 	} {
 		if *f.field == "" {
 			*f.field = f.value
@@ -246,12 +261,27 @@ func (c *Config) check(hasNetwork bool) error {
 			bad(fmt.Sprintf("api.allowedOrigins[%d]", i), "%q is not of the form https://host[:port]", origin)
 		}
 	}
+	if t := c.Tracing; t.OTLP != "" {
+		if u, err := url.Parse(t.OTLP); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			bad("tracing.otlp", "%q is not of the form http://host:4318/v1/traces", t.OTLP)
+		}
+	}
+	if s := c.Tracing.Sample; s < 0 || s > 1 {
+		bad("tracing.sample", "%g is not a number from 0 to 1", s)
+	}
+	if text := c.API.PublicURL; text != "" {
+		if u, err := url.Parse(text); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" {
+			bad("api.publicURL", "%q is not of the form https://host[:port][/path]", text)
+		}
+	}
 	if hasNetwork {
 		c.checkNetwork(bad)
 	}
 	c.checkLedger(bad)
 	c.checkStandby(bad)
 	c.Events.check(bad)
+	c.Contracts.check(bad)
+	c.checkAccess(bad)
 	if c.Keys.PassphraseFile != "" && c.Keys.PassphraseEnv != "" {
 		bad("keys", "passphraseFile and passphraseEnv are both set; keep one")
 	}
@@ -261,6 +291,9 @@ func (c *Config) check(hasNetwork bool) error {
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		bad("log.format", "%q is neither text nor json", c.Log.Format)
+	}
+	if c.Log.Requests != "on" && c.Log.Requests != "off" {
+		bad("log.requests", "%q is neither on nor off", c.Log.Requests)
 	}
 	slices.SortFunc(wrong, func(a, b error) int { return bytes.Compare([]byte(a.Error()), []byte(b.Error())) })
 	return errors.Join(wrong...)

@@ -201,6 +201,9 @@ func (c *Config) password(s Secret) (string, error) {
 
 // source is this namespace as the source of CloudEvents.
 func (n *Node) source() string {
+	if n.Ledger == nil {
+		return "urn:parley:namespaces/" + n.Namespace
+	}
 	return "did:firefly:org/" + n.Self.Name + "/namespaces/" + n.Namespace
 }
 

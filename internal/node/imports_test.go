@@ -16,12 +16,17 @@ const module = "github.com/parley-node/parley/"
 // their own subfolders' contracts: docs/ARCHITECTURE.md, "Who may import whom".
 // A folder is matched by the longest rule that it starts with. Tests are free.
 var rules = map[string][]string{
-	"wire":           {},
-	"contracts":      {"wire"},
-	"client":         {}, // for strangers: nothing of ours, least of all internal
-	"internal/errs":  {},
-	"internal/order": {"wire"},
-	"internal/store": {"wire", "internal/errs"},
+	"wire":                {},
+	"contracts":           {"wire"},
+	"client":              {}, // for strangers: nothing of ours, least of all internal
+	"internal/errs":       {},
+	"internal/order":      {"wire"},
+	"internal/openapi":    {},
+	"internal/swagger":    {},
+	"internal/trace/otlp": {"internal/trace"},
+	"internal/trace":      {},
+	"internal/access":     {"internal/errs"},
+	"internal/store":      {"wire", "internal/errs"},
 
 	// Ports, and their drivers and conformance suites: never store or a capability.
 	"internal/keys":              {"wire"},
@@ -31,7 +36,9 @@ var rules = map[string][]string{
 	"internal/exchange":          {"wire"},
 	"internal/exchange/":         {"wire", "internal/exchange"},
 	"internal/ledger":            {"wire"},
-	"internal/ledger/evm":        {"wire", "contracts", "internal/keys", "internal/ledger"},
+	"internal/ledger/evm":        {"wire", "contracts", "internal/ethereum", "internal/keys", "internal/ledger"},
+	"internal/ethereum":          {},
+	"internal/ethereum/ethtest":  {"wire"},
 	"internal/ledger/bundled":    {"wire", "contracts"},
 	"internal/ledger/sim":        {"wire", "internal/keys", "internal/ledger"},
 	"internal/ledger/ledgertest": {"wire", "internal/keys", "internal/ledger"},
@@ -40,17 +47,24 @@ var rules = map[string][]string{
 	// Capabilities: downwards only. identity asks order what it needs to know
 	// of the ledger's members; message is the heart and must not know who
 	// listens (event) or who calls (api).
-	"internal/event":    {"internal/errs", "internal/store", "wire"},
+	"internal/nonce":                 {"internal/store", "wire"},
+	"internal/abi":                   {"wire"},
+	"internal/transaction":           {"internal/errs", "internal/ethereum", "internal/keys", "internal/nonce", "internal/store", "wire"},
+	"internal/contract/contracttest": {},
+	"internal/contract": {"internal/abi", "internal/errs", "internal/ethereum", "internal/identity", "internal/keys", "internal/message",
+		"internal/nonce", "internal/store", "internal/transaction", "wire"},
+	"internal/event":    {"internal/errs", "internal/store", "internal/trace", "wire"},
 	"internal/identity": {"internal/errs", "internal/ledger", "internal/order", "internal/store", "wire"},
 	"internal/message": {"internal/blob", "internal/errs", "internal/exchange", "internal/identity", "internal/keys",
-		"internal/ledger", "internal/order", "internal/store", "wire"},
+		"internal/ledger", "internal/nonce", "internal/order", "internal/store", "internal/trace", "wire"},
 
 	// Independent of what it checks: least of all it may call order.
 	"internal/check": {"internal/blob", "internal/identity", "internal/keys", "internal/ledger", "internal/store", "wire"},
 
 	// api may use every capability and no driver.
-	"internal/api": {"internal/blob", "internal/errs", "internal/event", "internal/exchange", "internal/identity", "internal/keys",
-		"internal/ledger", "internal/message", "internal/order", "internal/store", "wire"},
+	"internal/api": {"internal/abi", "internal/access", "internal/blob", "internal/contract", "internal/errs", "internal/ethereum", "internal/event",
+		"internal/exchange", "internal/identity", "internal/keys", "internal/ledger", "internal/message", "internal/openapi", "internal/order",
+		"internal/store", "internal/swagger", "internal/trace", "internal/transaction", "wire"},
 }
 
 // free are the folders that may import everything: the wiring, the binary, the

@@ -135,7 +135,7 @@ func MemberOf(ctx context.Context, c *Config) (*Member, error) {
 		return nil, err
 	}
 	m := &Member{Name: c.Org.Name, Org: c.OrgID(), Key: addresses[0], Endpoints: c.Exchange.Advertise}
-	if _, m.CertHash, err = file.TLSCertificate(c.path(c.Keys.Dir), c.Node.Name); err != nil {
+	if _, m.CertHash, err = c.certificate(); err != nil {
 		return nil, err
 	}
 	if b := c.Ledger.Bundled; b != nil {

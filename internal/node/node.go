@@ -11,29 +11,36 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/parley-node/parley/internal/blob"
+	"github.com/parley-node/parley/internal/contract"
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/exchange"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/keys"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/internal/message"
+	"github.com/parley-node/parley/internal/nonce"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
 	"github.com/parley-node/parley/wire"
 )
 
 // Parts are what a node is made of.
 type Parts struct {
-	Self      message.Self
-	Namespace string // "default" if empty
+	Self        message.Self
+	Namespace   string // "default" if empty
+	NetworkName string // of the namespace, in what members send each other; Namespace if empty
 
 	ChainID  uint64
 	Contract wire.Address
 
 	DB       *store.DB
 	Keys     keys.Keys
-	Ledger   ledger.Ledger
-	Exchange exchange.Exchange
+	Ledger   ledger.Ledger     // nil in a namespace without a network
+	Exchange exchange.Exchange // the same
 	Blobs    blob.Store
+
+	// Gateway is the chain for contracts; nil if none are called.
+	Gateway *Gateway
 
 	// Profile is what the node registers of itself on the ledger.
 	Profile ledger.NodeProfile
@@ -45,6 +52,7 @@ type Parts struct {
 	// Reply are set by New.
 	Outbound event.OutboundConfig
 
+	Trace  *trace.Recorder // told of each step of a message; may be nil
 	Log    *slog.Logger
 	Now    func() time.Time                    // time.Now if nil
 	NewID  func() wire.UUID                    // version 7 if nil
@@ -64,6 +72,8 @@ type Node struct {
 	Events        *event.Log
 	Subscriptions *event.Subscriptions
 	Deliveries    *event.Outbound
+	Nonces        *nonce.Authority // of the ledger's accounts
+	Contracts     *contract.Service
 
 	Parts
 	register registrar
@@ -82,6 +92,9 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 	if p.Namespace == "" {
 		p.Namespace = "default"
 	}
+	if p.NetworkName == "" {
+		p.NetworkName = p.Namespace
+	}
 	if p.Now == nil {
 		p.Now = time.Now
 	}
@@ -96,19 +109,26 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 	if n.Deliveries, err = event.NewOutbound(n.Subscriptions, n.Outbound); err != nil {
 		return nil, err
 	}
+	n.Nonces = nonce.New(nonce.Config{DB: p.DB, Chain: func(context.Context) (uint64, error) { return p.ChainID, nil }, Network: true, Count: func(ctx context.Context, account wire.Address) (uint64, error) {
+		s, err := p.Ledger.State(ctx, &account)
+		return s.Nonce, err
+	}})
 	n.register.n, n.register.signal = n, make(message.Signal, 1)
 	definitions := message.Definitions{}
 	n.Messages = message.New(message.Config{
-		Self: p.Self, Namespace: p.Namespace, NetName: p.Namespace,
-		DB: p.DB, Keys: p.Keys, Ledger: p.Ledger, Exchange: p.Exchange, Blobs: p.Blobs, Network: n.Network,
+		Self: p.Self, Namespace: p.Namespace, NetName: p.NetworkName,
+		DB: p.DB, Keys: p.Keys, Ledger: p.Ledger, Nonces: n.Nonces, Exchange: p.Exchange, Blobs: p.Blobs, Network: n.Network,
 		Definitions: definitions, EventsCommitted: func() { n.Events.Committed(); n.register.confirmed() },
-		Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter,
+		Trace: p.Trace, Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter,
 	}, n.startSender)
+	n.Contracts = n.newContracts()
 	// The one cycle of the packages, cut in the open: a confirmed definition
 	// changes datatypes and identities, whose packages send messages.
 	definitions[message.TagDatatype] = n.Messages.ApplyDatatype
 	definitions[identity.TagClaim] = n.applyClaim
 	definitions[identity.TagUpdate] = n.applyUpdate
+	definitions[contract.TagInterface] = n.Contracts.ApplyInterface
+	definitions[contract.TagAPI] = n.Contracts.ApplyAPI
 	if err := p.DB.Read(ctx, n.Network.Load); err != nil {
 		return nil, fmt.Errorf("load the network's members: %w", err)
 	}
@@ -125,6 +145,13 @@ func (n *Node) applyClaim(tx *store.Tx, d message.Definition) (message.Defined, 
 	if err := json.Unmarshal(d.Body, &c); err != nil {
 		return message.Defined{Reject: fmt.Sprintf("identity claim: %v", err)}, nil
 	}
+	if n.Ledger == nil {
+		id, reject, err := identity.ApplyEntry(tx, n.Namespace, c, d.At)
+		if err != nil || reject != "" {
+			return message.Defined{Reject: reject}, err
+		}
+		return message.Defined{Event: "identity_confirmed", Ref: id.ID}, nil
+	}
 	id, reject, err := n.Network.ApplyClaim(tx, n.Namespace, d.Org, d.OrgName, c, d.Message.Header.ID, d.Pinned, d.At)
 	if err != nil || reject != "" {
 		return message.Defined{Reject: reject}, err
@@ -140,7 +167,7 @@ func (n *Node) applyUpdate(tx *store.Tx, d message.Definition) (message.Defined,
 	if err := json.Unmarshal(d.Body, &u); err != nil {
 		return message.Defined{Reject: fmt.Sprintf("identity update: %v", err)}, nil
 	}
-	id, reject, err := identity.ApplyUpdate(tx, n.Namespace, d.Org, u, d.Message.Header.ID, d.At)
+	id, reject, err := identity.ApplyUpdate(tx, n.Namespace, d.Org, u, d.MessageID(), d.At)
 	if err != nil || reject != "" {
 		return message.Defined{Reject: reject}, err
 	}
@@ -174,9 +201,13 @@ func (n *Node) Run(ctx context.Context) error {
 		workers.Add(1)
 		go func() { defer workers.Done(); n.work(ctx, w) }()
 	}
-	workers.Add(2)
-	go func() { defer workers.Done(); n.follow(ctx) }()
-	go func() { defer workers.Done(); n.serve(ctx) }()
+	workers.Add(1)
+	go func() { defer workers.Done(); n.announce(ctx) }()
+	if n.Ledger != nil {
+		workers.Add(2)
+		go func() { defer workers.Done(); n.follow(ctx) }()
+		go func() { defer workers.Done(); n.serve(ctx) }()
+	}
 	delivered := make(chan error, 1)
 	go func() { delivered <- n.Deliveries.Run(ctx) }()
 	<-ctx.Done()
@@ -197,15 +228,18 @@ type Worker struct {
 // Workers are the node's loops, for who calls their steps: Run, or the
 // simulation. Ask once: they remember what they gave out.
 func (n *Node) Workers() []Worker {
+	if n.Ledger == nil {
+		return n.gatewayWorkers()
+	}
 	m := n.Messages
-	return []Worker{
+	return append([]Worker{
 		{"batch", m.Wake.Batch, plain(m.BatchStep)},
 		{"submit", m.Wake.Submit, m.NewSubmitter().Step},
 		{"confirm", m.Wake.Confirm, plain(m.ConfirmStep)},
 		{"pull", m.Wake.Pull, plain(m.PullStep)},
 		{"epoch", m.Wake.Epoch, plain(m.EpochStep)},
 		{"register", n.register.signal, plain(n.register.Step)},
-	}
+	}, n.gatewayWorkers()...)
 }
 
 // plain adapts a step that only says whether there is more to do at once.

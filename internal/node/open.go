@@ -2,7 +2,9 @@ package node
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/api"
 	"github.com/parley-node/parley/internal/blob/disk"
 	"github.com/parley-node/parley/internal/errs"
@@ -23,6 +26,9 @@ import (
 	"github.com/parley-node/parley/internal/ledger/evm"
 	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/store"
+	"github.com/parley-node/parley/internal/trace"
+	"github.com/parley-node/parley/internal/trace/otlp"
+	"github.com/parley-node/parley/wire"
 )
 
 // Process is a node with all that it needs from its machine: database, keys,
@@ -35,10 +41,13 @@ type Process struct {
 	db        *store.DB
 	exchange  *mtls.Exchange
 	ledger    *lateLedger
+	chain     *Gateway
 	validator *validator // nil without the bundled ledger
 	sockets   *event.WebSockets
 	streams   *event.Streams
 	servers   []*server
+	access    *access.Control
+	traces    *otlp.Exporter // nil without a collector
 	space     *space
 }
 
@@ -71,7 +80,7 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 	if err != nil {
 		return p, err
 	}
-	cert, certHash, err := file.TLSCertificate(c.path(c.Keys.Dir), c.Node.Name)
+	cert, certHash, err := c.certificate()
 	if err != nil {
 		return p, err
 	}
@@ -82,12 +91,23 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 	if err != nil {
 		return p, err
 	}
-	if err := p.openLedger(ks); err != nil {
+	chain, err := p.openLedger(ks)
+	if err != nil {
+		return p, err
+	}
+	if p.chain, err = p.gateway(ks, chain); err != nil {
 		return p, err
 	}
 	founding, err := readFounding(c)
 	if err != nil {
 		return p, err
+	}
+	record := trace.NewRecorder(log, nil, 0)
+	if c.Tracing.OTLP != "" {
+		if p.traces, err = otlp.New(ctx, c.Tracing.OTLP, c.Node.Name, c.Org.Name, version); err != nil {
+			return p, err
+		}
+		record = trace.NewRecorder(log, p.traces.Export, cmp.Or(c.Tracing.Sample, 1))
 	}
 	outbound, err := c.outbound()
 	if err != nil {
@@ -98,9 +118,9 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 			Org: c.OrgID(), Name: c.Org.Name, Salt: c.Org.Salt, Key: addresses[0], Node: c.Node.ID, NodeName: c.Node.Name,
 		},
 		Namespace: c.Namespace, ChainID: c.Ledger.ChainID, Contract: c.Ledger.Contract,
-		DB: p.db, Keys: ks, Ledger: p.ledger, Exchange: p.exchange, Blobs: blobs,
+		DB: p.db, Keys: ks, Ledger: p.ledger, Exchange: p.exchange, Blobs: blobs, Gateway: p.chain,
 		Profile:  ledger.NodeProfile{CertHash: certHash, SealKey: ks.SealKey(), Endpoints: c.Exchange.Advertise},
-		Founding: founding, Outbound: outbound, Log: log,
+		Founding: founding, Outbound: outbound, Trace: record, Log: log,
 	})
 	if err != nil {
 		return p, err
@@ -120,6 +140,15 @@ func openKeys(c *Config) (*file.Keys, error) {
 		return nil, fmt.Errorf("there are no keys in %s; restore them from a backup, or make a new member with parley init: %w", dir, err)
 	}
 	return ks, err
+}
+
+// certificate is the node's, towards other nodes, with its hash.
+func (c *Config) certificate() (tls.Certificate, wire.Hash, error) {
+	passphrase, err := c.passphrase()
+	if err != nil {
+		return tls.Certificate{}, wire.Hash{}, err
+	}
+	return file.TLSCertificate(c.path(c.Keys.Dir), c.Node.Name, passphrase)
 }
 
 // passphrase is what opens the keys; empty if they are not encrypted.
@@ -148,11 +177,11 @@ func (c *Config) passphrase() (string, error) {
 
 // openLedger prepares the connection to the chain. The bundled ledger's
 // endpoint is the validator that this process supervises.
-func (p *Process) openLedger(ks *file.Keys) error {
+func (p *Process) openLedger(ks *file.Keys) (evm.Config, error) {
 	c := &p.Config.Ledger
 	fees, err := evm.ParseFees(c.Fees)
 	if err != nil {
-		return err
+		return evm.Config{}, err
 	}
 	cfg := evm.Config{
 		URLs: c.URLs, WebSocket: c.WebSocket, Contract: c.Contract, FromBlock: c.FromBlock, ChainID: c.ChainID,
@@ -163,7 +192,7 @@ func (p *Process) openLedger(ks *file.Keys) error {
 		p.validator = newValidator(p.Config, p.log)
 		cfg.URLs, cfg.WebSocket = []string{"http://" + c.Bundled.RPC}, "ws://"+c.Bundled.RPC
 	case len(c.URLs) == 0:
-		return errors.New("ledger: neither bundled nor urls is set")
+		return cfg, errors.New("ledger: neither bundled nor urls is set")
 	}
 	p.ledger = &lateLedger{retry: make(chan struct{}, 1), open: func(ctx context.Context) (*evm.Ledger, error) {
 		cfg := cfg
@@ -179,37 +208,66 @@ func (p *Process) openLedger(ks *file.Keys) error {
 	if p.validator != nil {
 		p.validator.running = p.ledger.woken
 	}
-	return nil
+	return cfg, nil
 }
 
 // listen binds the HTTP ports, so that a taken one is told at once.
 func (p *Process) listen(version string) error {
 	c := p.Config
-	p.sockets = event.NewWebSockets(event.WebSocketConfig{AllowedOrigins: c.API.AllowedOrigins, Logger: p.log}, p.Subscriptions)
+	var err error
+	if p.access, err = c.control(p.log); err != nil {
+		return err
+	}
+	p.sockets = event.NewWebSockets(event.WebSocketConfig{AllowedOrigins: c.API.AllowedOrigins, Authorize: api.AuthorizeEvents, Logger: p.log}, p.Subscriptions)
 	p.space = p.newSpace()
 	p.streams = event.NewStreams(p.Subscriptions, event.StreamConfig{Source: p.source(), Logger: p.log})
 	surface := api.New(api.Deps{
 		Namespace: p.Namespace, Version: version,
 		DB: p.db, Messages: p.Messages, Network: p.Network, Log: p.Events, Subscriptions: p.Subscriptions,
-		WebSockets: p.sockets, Streams: p.streams, Deliveries: p.Deliveries, Blobs: p.Blobs, Verify: p.verify, Connection: p.connection, Disk: p.space.forecast, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
+		WebSockets: p.sockets, Streams: p.streams, Deliveries: p.Deliveries, Blobs: p.Blobs, Contracts: p.Contracts, Verify: p.verify, Connection: p.connection, Disk: p.space.forecast, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
+		Trace: p.Trace, PublicURL: c.API.PublicURL,
 		Security: api.Security{AllowedHosts: c.API.AllowedHosts, AllowedOrigins: c.API.AllowedOrigins},
-		Logger:   p.log,
+		Access:   p.access, OpenMetrics: loopback(c.Metrics.Listen), QuietRequests: c.Log.Requests == "off",
+		Limits: api.Limits{Body: c.API.Limits.Body, Blob: c.API.Limits.Blob},
+		Logger: p.log,
 	})
 	for _, s := range []struct {
-		name, address string
-		handler       http.Handler
+		name string
+		ListenConfig
+		handler http.Handler
 	}{
-		{"api", c.API.Listen, surface.Public},
-		{"admin", c.Admin.Listen, surface.Admin},
-		{"metrics", c.Metrics.Listen, surface.Metrics},
+		{"api", c.API.port(), surface.Public},
+		{"admin", c.Admin, surface.Admin},
+		{"metrics", c.Metrics, surface.Metrics},
 	} {
-		l, err := net.Listen("tcp", s.address)
+		conf, err := c.serverTLS(s.name, s.TLS)
+		if err != nil {
+			return err
+		}
+		l, err := net.Listen("tcp", s.Listen)
 		if err != nil {
 			return fmt.Errorf("%s.listen: %w; stop the process that has this port, or choose another one in %s", s.name, err, ConfigFile)
+		}
+		if conf != nil {
+			l = tls.NewListener(l, conf)
 		}
 		p.servers = append(p.servers, &server{s.name, l, api.NewServer(s.handler, p.log)})
 	}
 	return nil
+}
+
+// URL is the base URL of one of the HTTP ports api, admin and metrics.
+func (p *Process) URL(name string) string {
+	scheme := "http"
+	for _, port := range []struct {
+		name string
+		tls  *ServerTLS
+	}{{"api", p.Config.API.TLS}, {"admin", p.Config.Admin.TLS}, {"metrics", p.Config.Metrics.TLS}} {
+		if port.name == name && port.tls != nil {
+			scheme = "https"
+		}
+	}
+	return scheme + "://" + p.Addresses()[name]
 }
 
 // Addresses are the addresses listened on, by the names api, admin, metrics and
@@ -251,6 +309,7 @@ func (p *Process) Run(ctx context.Context) error {
 		}
 		workersDone <- err
 	}()
+	go p.access.Watch(workers)
 	measured := make(chan struct{})
 	go func() {
 		defer close(measured)
@@ -305,8 +364,18 @@ func (p *Process) close() error {
 	if p.ledger != nil {
 		p.ledger.Close()
 	}
+	if p.chain != nil {
+		p.chain.Chain.Close()
+	}
 	if p.db != nil {
 		err = errors.Join(err, p.db.Close())
+	}
+	if p.traces != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if e := p.traces.Close(ctx); e != nil { // the collector's fault, and not the node's
+			p.log.Warn("the last traces were not sent", "error", e)
+		}
 	}
 	return err
 }

@@ -35,6 +35,24 @@ func (tx *Tx) IdentitiesByID(namespace string, ids []UUID) (map[UUID]*Identity, 
 	return byID(tx, scanIdentityPtr, func(i *Identity) UUID { return i.ID }, selectIdentities, namespace, ids)
 }
 
+// InterfacesByID returns interfaces, without their children, by id.
+func (tx *Tx) InterfacesByID(namespace string, ids []UUID) (map[UUID]*Interface, error) {
+	return byID(tx, pointer(scanInterface), func(i *Interface) UUID { return i.ID }, selectInterfaces, namespace, ids)
+}
+
+// APIsByID returns contract APIs by id.
+func (tx *Tx) APIsByID(namespace string, ids []UUID) (map[UUID]*ContractAPI, error) {
+	return byID(tx, pointer(scanAPI), func(a *ContractAPI) UUID { return a.ID }, selectAPIs, namespace, ids)
+}
+
+// pointer makes a function that reads a row into a new T.
+func pointer[T any](scan func(*Rows, *T) error) func(*Rows, **T) error {
+	return func(r *Rows, to **T) error {
+		*to = new(T)
+		return scan(r, *to)
+	}
+}
+
 func byID[T any](tx *Tx, scan func(*Rows, **T) error, id func(*T) UUID, from, namespace string, ids []UUID) (map[UUID]*T, error) {
 	found := make(map[UUID]*T, len(ids))
 	err := inChunks(ids, func(_ []UUID, marks string, args []any) error {

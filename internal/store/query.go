@@ -343,6 +343,16 @@ func (q *Query) Where(c *Collection, field string, values ...any) error {
 	return nil
 }
 
+// Contains adds that a text field must contain a text.
+func (q *Query) Contains(c *Collection, field, text string) error {
+	f, ok := c.Field(field)
+	if !ok || !f.Kind.IsText() {
+		return fmt.Errorf("%s have no text field %q", c.Name, field)
+	}
+	q.groups = append(q.groups, group{conditions: []condition{{field: f, op: opContains, value: text}}})
+	return nil
+}
+
 // sqlText is a statement under construction.
 type sqlText struct {
 	strings.Builder

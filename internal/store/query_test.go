@@ -411,7 +411,7 @@ func collections() []collection {
 	return []collection{
 		of(store.Messages), of(store.Batches), of(store.Transactions), of(store.DataItems), of(store.Datatypes),
 		of(store.Operations), of(store.Subscriptions), of(store.Events), of(store.Pins), of(store.Identities),
-		of(store.Verifiers), of(store.Groups), of(store.BlockchainEvents),
+		of(store.Verifiers), of(store.Groups), of(store.BlockchainEvents), of(store.Interfaces), of(store.ContractAPIs), of(store.Listeners),
 	}
 }
 

@@ -44,6 +44,7 @@ type Message struct {
 	Org      wire.OrgID `json:"-"`
 	Root     *wire.Hash `json:"-"` // batch
 	Index    int        `json:"-"` // place in the batch
+	Trace    string     `json:"-"` // traceparent of the request that made it; "" for none
 }
 
 // MessageHeader is the part of a message that all its receivers share.

@@ -264,7 +264,7 @@ func TestSigningLog(t *testing.T) {
 
 func TestTLSCertificate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tls")
-	cert, hash, err := TLSCertificate(dir, "acme node")
+	cert, hash, err := TLSCertificate(dir, "acme node", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func TestTLSCertificate(t *testing.T) {
 	if years := cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore).Hours() / 24 / 365; years < 10 || years > 10.1 {
 		t.Errorf("the certificate is valid for %.1f years, want 10", years)
 	}
-	_, again, err := TLSCertificate(dir, "another name")
+	_, again, err := TLSCertificate(dir, "another name", "")
 	if err != nil || again != hash {
 		t.Errorf("loaded again the hash is %s (%v), want %s", again, err, hash)
 	}
@@ -282,13 +282,13 @@ func TestTLSCertificate(t *testing.T) {
 	if err := os.Chmod(key, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := TLSCertificate(dir, "acme node"); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+	if _, _, err := TLSCertificate(dir, "acme node", ""); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("a readable private key: %v", err)
 	}
 	if err := os.Remove(key); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := TLSCertificate(dir, "acme node"); err == nil || errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := TLSCertificate(dir, "acme node", ""); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a certificate without its key: %v, want a refusal and no new one", err)
 	}
 }
@@ -329,5 +329,39 @@ func BenchmarkSign(b *testing.B) {
 		if _, err := k.Sign(b.Context(), a, wire.Hash{1}, "bench"); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestTLSKeyIsEncryptedWithThePassphrase(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, hash, err := TLSCertificate(dir, "acme node", "correct horse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, keyName))
+	if err != nil || bytes.Contains(text, []byte("BEGIN "+plainKey)) || !bytes.Contains(text, []byte(sealedKey)) {
+		t.Errorf("the key's file is not sealed: %v\n%s", err, text)
+	}
+	cert, again, err := TLSCertificate(dir, "acme node", "correct horse")
+	if err != nil || again != hash || cert.PrivateKey == nil {
+		t.Errorf("opened again: %s, want %s: %v", again, hash, err)
+	}
+	for _, wrong := range []string{"", "battery staple"} {
+		if _, _, err := TLSCertificate(dir, "acme node", wrong); err == nil {
+			t.Errorf("the key opens with the passphrase %q", wrong)
+		}
+	}
+	plain := t.TempDir()
+	if err := os.Chmod(plain, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := TLSCertificate(plain, "acme node", ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := TLSCertificate(plain, "acme node", "correct horse"); err == nil || !strings.Contains(err.Error(), "in plain text") {
+		t.Errorf("a plain key under a passphrase: %v", err)
 	}
 }

@@ -107,6 +107,11 @@ func encrypt(s secrets, passphrase string) (*encrypted, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the keys: %w", err)
 	}
+	return seal(plain, passphrase)
+}
+
+// seal encrypts bytes under a passphrase.
+func seal(plain []byte, passphrase string) (*encrypted, error) {
 	e := &encrypted{N: scryptCost, R: 8, P: 1, Salt: make([]byte, 32), Nonce: make([]byte, 12)}
 	rand.Read(e.Salt)
 	rand.Read(e.Nonce)
@@ -118,14 +123,23 @@ func encrypt(s secrets, passphrase string) (*encrypted, error) {
 	return e, nil
 }
 
-func (e *encrypted) open(passphrase string) (s secrets, err error) {
+// unseal is the inverse of seal.
+func (e *encrypted) unseal(passphrase string) ([]byte, error) {
 	aead, err := e.aead(passphrase)
 	if err != nil {
-		return s, err
+		return nil, err
 	}
 	plain, err := aead.Open(nil, e.Nonce, e.Ciphertext, nil)
 	if err != nil {
-		return s, errors.New("the keys do not open: the passphrase is not the one they were encrypted with, or the file was changed")
+		return nil, errors.New("the keys do not open: the passphrase is not the one they were encrypted with, or the file was changed")
+	}
+	return plain, nil
+}
+
+func (e *encrypted) open(passphrase string) (s secrets, err error) {
+	plain, err := e.unseal(passphrase)
+	if err != nil {
+		return s, err
 	}
 	if err := strict(plain, &s); err != nil {
 		return s, fmt.Errorf("the decrypted keys: %w", err)

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -31,17 +32,18 @@ const (
 // dir, or creates it: a self-signed P-256 certificate that is valid for ten
 // years. Peers know a node by the second result, the SHA-256 of the
 // certificate (DER), which the member registers on the ledger; commonName is
-// for people to read.
-func TLSCertificate(dir, commonName string) (tls.Certificate, wire.Hash, error) {
+// for people to read. The key is encrypted with the passphrase of the other
+// keys, unless that is empty.
+func TLSCertificate(dir, commonName, passphrase string) (tls.Certificate, wire.Hash, error) {
 	if err := makeDir(dir); err != nil {
 		return tls.Certificate{}, wire.Hash{}, err
 	}
-	cert, err := loadCertificate(dir)
+	cert, err := loadCertificate(dir, passphrase)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := createCertificate(dir, commonName); err != nil {
+		if err := createCertificate(dir, commonName, passphrase); err != nil {
 			return tls.Certificate{}, wire.Hash{}, fmt.Errorf("create the TLS certificate: %w", err)
 		}
-		cert, err = loadCertificate(dir)
+		cert, err = loadCertificate(dir, passphrase)
 	}
 	if err != nil {
 		return tls.Certificate{}, wire.Hash{}, err
@@ -52,7 +54,7 @@ func TLSCertificate(dir, commonName string) (tls.Certificate, wire.Hash, error) 
 // loadCertificate returns fs.ErrNotExist only if the certificate is missing:
 // it is written after the key, so a key alone is half a creation, and a
 // certificate alone is a loss that must not be papered over.
-func loadCertificate(dir string) (tls.Certificate, error) {
+func loadCertificate(dir, passphrase string) (tls.Certificate, error) {
 	certPath, keyPath := filepath.Join(dir, certName), filepath.Join(dir, keyName)
 	if _, err := os.Stat(certPath); err != nil {
 		return tls.Certificate{}, fmt.Errorf("look at the TLS certificate: %w", err)
@@ -63,7 +65,15 @@ func loadCertificate(dir string) (tls.Certificate, error) {
 	if err := checkMode(keyPath, false); err != nil {
 		return tls.Certificate{}, err
 	}
-	cert, err := tls.LoadX509KeyPair(certPath, keyPath)
+	chain, err := os.ReadFile(certPath)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("read the TLS certificate: %w", err)
+	}
+	key, err := readKey(keyPath, passphrase)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("%s: %w", keyPath, err)
+	}
+	cert, err := tls.X509KeyPair(chain, key)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("load the TLS certificate %s: %w", certPath, err)
 	}
@@ -74,7 +84,43 @@ func loadCertificate(dir string) (tls.Certificate, error) {
 	return cert, nil
 }
 
-func createCertificate(dir, commonName string) error {
+// Types of the PEM block in the key's file.
+const (
+	plainKey  = "PRIVATE KEY"       // PKCS #8
+	sealedKey = "PARLEY SEALED KEY" // that, as in keys.json under a passphrase
+)
+
+// readKey reads the private key as PEM of PKCS #8.
+func readKey(path, passphrase string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	switch {
+	case block == nil:
+		return nil, errors.New("it holds no PEM block")
+	case block.Type == plainKey && passphrase != "":
+		return nil, errors.New("the TLS key is in plain text although a passphrase is configured; remove it and the certificate, restart, and register the new one on the ledger, or remove the passphrase")
+	case block.Type == plainKey:
+		return text, nil
+	case block.Type != sealedKey:
+		return nil, fmt.Errorf("it holds a PEM block %q, want %q or %q", block.Type, plainKey, sealedKey)
+	case passphrase == "":
+		return nil, errNeedsPassphrase
+	}
+	var sealed encrypted
+	if err := strict(block.Bytes, &sealed); err != nil {
+		return nil, fmt.Errorf("the sealed key: %w", err)
+	}
+	key, err := sealed.unseal(passphrase)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: plainKey, Bytes: key}), nil
+}
+
+func createCertificate(dir, commonName, passphrase string) error {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -102,8 +148,19 @@ func createCertificate(dir, commonName string) error {
 	if err != nil {
 		return err
 	}
+	block := &pem.Block{Type: plainKey, Bytes: key}
+	if passphrase != "" {
+		sealed, err := seal(key, passphrase)
+		if err != nil {
+			return err
+		}
+		block.Type = sealedKey
+		if block.Bytes, err = json.Marshal(sealed); err != nil {
+			return err
+		}
+	}
 	// The key first: see loadCertificate.
-	if err := writeFile(dir, keyName, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})); err != nil {
+	if err := writeFile(dir, keyName, pem.EncodeToMemory(block)); err != nil {
 		return err
 	}
 	return writeFile(dir, certName, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))

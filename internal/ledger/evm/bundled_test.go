@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-node/parley/internal/ethereum/ethtest"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/internal/ledger/bundled"
 	"github.com/parley-node/parley/internal/ledger/ledgertest"
@@ -16,7 +17,7 @@ import (
 func startBundled(t testing.TB) bundled.Info {
 	t.Helper()
 	dir := t.TempDir()
-	if _, err := bundled.InitNetwork([]string{dir}, bundled.GenesisConfig{ChainID: testChainID, Time: time.Now()}); err != nil {
+	if _, err := bundled.InitNetwork([]string{dir}, bundled.GenesisConfig{ChainID: ethtest.ChainID, Time: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	cfg := bundled.Config{
@@ -47,7 +48,7 @@ func TestConformanceBundled(t *testing.T) {
 	chain := startBundled(t)
 	ps, _ := parties(t, 4)
 	ledgertest.Run(t, func(t *testing.T) ledgertest.Harness {
-		cfg := Config{URLs: []string{chain.HTTP}, WebSocket: chain.WS, ChainID: testChainID, Fees: FeesZero, Keys: ps[0].keys}
+		cfg := Config{URLs: []string{chain.HTTP}, WebSocket: chain.WS, ChainID: ethtest.ChainID, Fees: FeesZero, Keys: ps[0].keys}
 		f := Founding{Params: ledger.DefaultParams, Epoch1: testEpoch1}
 		for _, p := range ps[:3] {
 			f.Members = append(f.Members, ledger.MemberAdmitted{Org: p.org, Key: p.key})
@@ -56,7 +57,7 @@ func TestConformanceBundled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := ledgertest.Harness{ChainID: testChainID, Params: ledger.DefaultParams, Epoch1: testEpoch1, Contract: d.Contract}
+		h := ledgertest.Harness{ChainID: ethtest.ChainID, Params: ledger.DefaultParams, Epoch1: testEpoch1, Contract: d.Contract}
 		cfg.Contract, cfg.FromBlock = d.Contract, d.Block
 		for i, p := range ps {
 			cfg.Keys = p.keys

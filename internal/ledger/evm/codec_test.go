@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/parley-node/parley/contracts"
+	"github.com/parley-node/parley/internal/ethereum"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/wire"
 )
@@ -184,12 +185,12 @@ func FuzzQuantity(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var q quantity
+		var q ethereum.Quantity
 		if q.UnmarshalJSON(b) != nil {
 			return
 		}
-		var again quantity
-		if err := again.UnmarshalJSON([]byte(`"` + blockTag(q) + `"`)); err != nil || again != q {
+		var again ethereum.Quantity
+		if err := again.UnmarshalJSON([]byte(`"` + ethereum.BlockTag(q) + `"`)); err != nil || again != q {
 			t.Errorf("%s is %d, written again it is %d (%v)", b, q, again, err)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-node/parley/internal/ethereum/ethtest"
 	"github.com/parley-node/parley/internal/keys/file"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/internal/ledger/ledgertest"
@@ -62,17 +63,25 @@ func open(t testing.TB, cfg Config) *Ledger {
 	return l
 }
 
+// feesOf suit a chain.
+func feesOf(c *ethtest.Chain) Fees {
+	if c.Priced {
+		return FeesAuto
+	}
+	return FeesZero
+}
+
 var testEpoch1 = wire.Hash{0xe1}
 
 // deploy founds a network of parties.
-func deploy(t testing.TB, c *testChain, founders ...party) Deployed {
+func deploy(t testing.TB, c *ethtest.Chain, founders ...party) Deployed {
 	t.Helper()
 	return deployWith(t, c, ledger.DefaultParams, founders...)
 }
 
-func deployWith(t testing.TB, c *testChain, params ledger.Params, founders ...party) Deployed {
+func deployWith(t testing.TB, c *ethtest.Chain, params ledger.Params, founders ...party) Deployed {
 	t.Helper()
-	l := open(t, Config{URLs: []string{c.http()}, ChainID: testChainID, Keys: founders[0].keys, Fees: c.fees()})
+	l := open(t, Config{URLs: []string{c.HTTP()}, ChainID: ethtest.ChainID, Keys: founders[0].keys, Fees: feesOf(c)})
 	f := Founding{Params: params, Epoch1: testEpoch1}
 	for _, p := range founders {
 		f.Members = append(f.Members, ledger.MemberAdmitted{Org: p.org, Key: p.key})
@@ -96,8 +105,8 @@ func deployWith(t testing.TB, c *testChain, params ledger.Params, founders ...pa
 			}
 			return r.Deployed
 		case <-tick.C:
-			if !c.auto && c.waiting() {
-				c.settle()
+			if !c.Auto && c.Waiting() {
+				c.Settle()
 			}
 		}
 	}
@@ -110,32 +119,32 @@ func member(l ledger.Ledger, p party) ledgertest.Member {
 // TestConformance: free gas, blocks on demand that are final at once and
 // announced, as on the bundled ledger.
 func TestConformance(t *testing.T) {
-	conformance(t, chainOptions{auto: true}, func(c *testChain, cfg *Config) {
-		cfg.Fees, cfg.WebSocket = FeesZero, c.ws()
+	conformance(t, ethtest.Options{Auto: true}, func(c *ethtest.Chain, cfg *Config) {
+		cfg.Fees, cfg.WebSocket = FeesZero, c.WS()
 	})
 }
 
 // TestConformanceLaggingFinality: fees, blocks that become final two blocks
 // later, and polling, as on a public chain.
 func TestConformanceLaggingFinality(t *testing.T) {
-	conformance(t, chainOptions{priced: true, lag: 2}, func(*testChain, *Config) {})
+	conformance(t, ethtest.Options{Priced: true, Lag: 2}, func(*ethtest.Chain, *Config) {})
 }
 
 // conformance runs the suite on one chain, with a fresh contract for each case.
-func conformance(t *testing.T, o chainOptions, configure func(*testChain, *Config)) {
+func conformance(t *testing.T, o ethtest.Options, configure func(*ethtest.Chain, *Config)) {
 	ps, funded := parties(t, 4)
-	c := newTestChain(t, o, funded...)
+	c := ethtest.New(t, o, funded...)
 	ledgertest.Run(t, func(t *testing.T) ledgertest.Harness {
-		h := ledgertest.Harness{ChainID: testChainID, Params: ledger.DefaultParams, Epoch1: testEpoch1}
-		if !o.auto {
-			h.Move = c.settle
+		h := ledgertest.Harness{ChainID: ethtest.ChainID, Params: ledger.DefaultParams, Epoch1: testEpoch1}
+		if !o.Auto {
+			h.Move = c.Settle
 		}
 		d := deploy(t, c, ps[:3]...)
 		h.Contract = d.Contract
-		cuts := make([]*proxy, len(ps))
+		cuts := make([]*ethtest.Proxy, len(ps))
 		for i, p := range ps {
-			cuts[i] = newProxy(t, c.http())
-			cfg := Config{URLs: []string{cuts[i].url()}, Contract: d.Contract, FromBlock: d.Block, ChainID: testChainID, Keys: p.keys}
+			cuts[i] = ethtest.NewProxy(t, c.HTTP())
+			cfg := Config{URLs: []string{cuts[i].URL()}, Contract: d.Contract, FromBlock: d.Block, ChainID: ethtest.ChainID, Keys: p.keys}
 			configure(c, &cfg)
 			m := member(open(t, cfg), p)
 			if i == 3 {
@@ -144,7 +153,7 @@ func conformance(t *testing.T, o chainOptions, configure func(*testChain, *Confi
 				h.Members = append(h.Members, m)
 			}
 		}
-		h.Cut = func(i int) func() { return cuts[i].cut() }
+		h.Cut = func(i int) func() { return cuts[i].Cut() }
 		h.Custom = &ledger.ContractCall{To: &wire.Address{19: 4}, Data: []byte("the identity contract at address 4")}
 		return h
 	})

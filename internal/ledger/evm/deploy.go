@@ -10,6 +10,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/parley-node/parley/contracts"
+	"github.com/parley-node/parley/internal/ethereum"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/wire"
 )
@@ -88,7 +89,7 @@ func (l *Ledger) Deploy(ctx context.Context, from wire.Address, f Founding) (Dep
 	if err := l.wait(ctx, tx); err != nil {
 		return d, fmt.Errorf("deploy the network contract %s: %w", address, err)
 	}
-	mined, err := call[*receipt](ctx, l.endpoints, "eth_getTransactionReceipt", common.Hash(tx.Hash))
+	mined, err := ethereum.Call[*receipt](ctx, l.endpoints, "eth_getTransactionReceipt", common.Hash(tx.Hash))
 	if err != nil {
 		return d, fmt.Errorf("deploy the network contract %s: %w", address, err)
 	}

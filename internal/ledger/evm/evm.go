@@ -6,7 +6,7 @@
 // the contract's own state at the final block, so that an endpoint that drops,
 // adds or changes a log stops the feed instead of making members disagree.
 //
-// endpoint.go talks to the endpoints, codec.go translates calls and logs,
+// Package ethereum talks to the endpoints; here codec.go translates calls and logs,
 // refusal.go says in words why the contract refuses, send.go and fees.go bring
 // transactions to the chain, follow.go brings records back, verify.go looks one
 // of them up again, deploy.go founds a network.
@@ -17,15 +17,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/rpc"
 
+	"github.com/parley-node/parley/internal/ethereum"
 	"github.com/parley-node/parley/internal/keys"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/wire"
@@ -58,7 +59,7 @@ type Cursor struct {
 // Ledger is a member's connection to the network contract. It implements
 // ledger.Ledger; Close ends it.
 type Ledger struct {
-	endpoints *endpoints
+	endpoints *ethereum.Endpoints
 	keys      keys.Keys
 	log       *slog.Logger
 	websocket string
@@ -87,15 +88,12 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	if cfg.WebSocket != "" {
-		u, err := url.Parse(cfg.WebSocket)
-		if err != nil || u.Scheme != "ws" && u.Scheme != "wss" {
-			return nil, fmt.Errorf("ledger: WebSocket URL %q does not start with ws:// or wss://", cfg.WebSocket)
-		}
+	if err := ethereum.CheckWebSocket(cfg.WebSocket); err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
 	}
-	e, err := dial(cfg.URLs, log)
+	e, err := ethereum.Dial(cfg.URLs, log)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ledger: %w", err)
 	}
 	l := &Ledger{
 		endpoints: e,
@@ -113,7 +111,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		l.poll = 100 * time.Millisecond
 	}
 	if err := l.greet(ctx, cfg.ChainID); err != nil {
-		e.close()
+		e.Close()
 		return nil, err
 	}
 	return l, nil
@@ -121,7 +119,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 
 // greet learns what does not change while the connection lives.
 func (l *Ledger) greet(ctx context.Context, expected uint64) error {
-	id, err := call[quantity](ctx, l.endpoints, "eth_chainId")
+	id, err := ethereum.Call[ethereum.Quantity](ctx, l.endpoints, "eth_chainId")
 	if err != nil {
 		return fmt.Errorf("ask the ledger for its chain id: %w", err)
 	}
@@ -129,22 +127,22 @@ func (l *Ledger) greet(ctx context.Context, expected uint64) error {
 	if expected != 0 && expected != l.chainID {
 		return fmt.Errorf("the ledger's chain id is %d, the configuration says %d; correct the RPC URLs or the chain id", l.chainID, expected)
 	}
-	l.signer = types.LatestSignerForChainID(id.big())
+	l.signer = types.LatestSignerForChainID(id.Big())
 
 	// Consensus time decides verdicts, so all members must read the same clock:
 	// this is settled once, and anything but a clear no is an error.
-	_, err = call[quantity](ctx, l.endpoints, "parley_blockTime", "latest")
+	_, err = ethereum.Call[ethereum.Quantity](ctx, l.endpoints, "parley_blockTime", "latest")
 	var answer rpc.Error
 	switch {
 	case err == nil:
 		l.blockTime = true
-	case !errors.As(err, &answer) || answer.ErrorCode() != methodNotFound && answer.ErrorCode() != notSupported:
+	case !errors.As(err, &answer) || answer.ErrorCode() != ethereum.MethodNotFound && answer.ErrorCode() != ethereum.NotSupported:
 		return fmt.Errorf("ask the ledger whether it tells consensus time: %w", err)
 	}
 	if l.contract == (common.Address{}) {
 		return nil
 	}
-	records, err := call[quantity](ctx, l.endpoints, "eth_call", l.query("records"), "latest")
+	records, err := ethereum.Call[ethereum.Quantity](ctx, l.endpoints, "eth_call", l.query("records"), "latest")
 	if err != nil {
 		return fmt.Errorf("ask the network contract %s for its records: %w", l.contract, err)
 	}
@@ -155,28 +153,28 @@ func (l *Ledger) greet(ctx context.Context, expected uint64) error {
 }
 
 // Close ends the connections. A running Follow ends by its context only.
-func (l *Ledger) Close() { l.endpoints.close() }
+func (l *Ledger) Close() { l.endpoints.Close() }
 
 // State looks at the chain. See ledger.Ledger.
 func (l *Ledger) State(ctx context.Context, account *wire.Address) (ledger.State, error) {
 	s := ledger.State{ChainID: l.chainID, Contract: wire.Address(l.contract)}
-	err := l.endpoints.do(ctx, func(ctx context.Context, c *rpc.Client) error {
+	err := l.endpoints.Do(ctx, func(ctx context.Context, c *rpc.Client) error {
 		head, final, err := l.heads(ctx, c)
 		if err != nil {
 			return err
 		}
-		var records, nonce quantity
-		var b batch
-		b.add(&records, "eth_call", l.query("records"), blockTag(head.Number))
+		var records, nonce ethereum.Quantity
+		var b ethereum.Batch
+		b.Add(&records, "eth_call", l.query("records"), ethereum.BlockTag(head.Number))
 		if account != nil {
-			b.add(&nonce, "eth_getTransactionCount", common.Address(*account), "pending")
+			b.Add(&nonce, "eth_getTransactionCount", common.Address(*account), "pending")
 		}
-		if err := b.run(ctx, c); err != nil {
+		if err := b.Run(ctx, c); err != nil {
 			return err
 		}
 		s.Records, s.Nonce = uint64(records), uint64(nonce)
 		times, err := l.times(ctx, c, head, final)
-		s.Head, s.Final = head.block(times), final.block(times)
+		s.Head, s.Final = blockOf(head, times), blockOf(final, times)
 		return err
 	})
 	if err != nil {
@@ -185,19 +183,24 @@ func (l *Ledger) State(ctx context.Context, account *wire.Address) (ledger.State
 	return s, nil
 }
 
+// blockOf is a header's block with its consensus time.
+func blockOf(h *ethereum.Header, times map[uint64]time.Time) ledger.Block {
+	return ledger.Block{Number: h.Height(), Hash: wire.Hash(h.Hash), Time: times[h.Height()]}
+}
+
 // BlockHash is the hash of a final block. The block must be at or below the
 // final head.
 func (l *Ledger) BlockHash(ctx context.Context, number uint64) (wire.Hash, error) {
 	var hash wire.Hash
-	err := l.endpoints.do(ctx, func(ctx context.Context, c *rpc.Client) error {
+	err := l.endpoints.Do(ctx, func(ctx context.Context, c *rpc.Client) error {
 		_, final, err := l.heads(ctx, c)
 		if err != nil {
 			return err
 		}
-		if number > final.number() {
-			return fmt.Errorf("block %d is not final yet, the final head is %d", number, final.number())
+		if number > final.Height() {
+			return fmt.Errorf("block %d is not final yet, the final head is %d", number, final.Height())
 		}
-		h, err := headerAt(ctx, c, blockTag(quantity(number)))
+		h, err := ethereum.HeaderAt(ctx, c, ethereum.BlockTag(ethereum.Quantity(number)))
 		if err != nil {
 			return err
 		}
@@ -212,47 +215,16 @@ func (l *Ledger) BlockHash(ctx context.Context, number uint64) (wire.Hash, error
 
 // finality is what is known of how this chain makes blocks final.
 type finality struct {
-	tagged        atomic.Bool   // the chain has named a final block
+	ethereum.Finality
 	confirmations atomic.Uint64 // the network's parameter, for chains that name none
 	read          atomic.Bool   // confirmations was read from the contract
 }
 
-// heads gives the newest block and the newest final one.
-//
-// A chain that names a final block is believed. One that finalises by consensus
-// but has not done so yet (it has no proof-of-work difficulty) has a final
-// genesis. On any other chain a block is final under as many blocks as the
-// network contract's parameters say.
-func (l *Ledger) heads(ctx context.Context, c *rpc.Client) (head, final *header, err error) {
-	var b batch
-	b.add(&head, "eth_getBlockByNumber", "latest", false)
-	b.optional(&final, "eth_getBlockByNumber", "finalized", false)
-	if err := b.run(ctx, c); err != nil {
-		return nil, nil, err
-	}
-	if head == nil {
-		return nil, nil, errors.New("the endpoint knows no newest block")
-	}
-	if final != nil {
-		if final.Number > head.Number { // the head moved between the two answers
-			head = final
-		}
-		l.finality.tagged.Store(l.finality.tagged.Load() || final.Number > 0)
-		return head, final, nil
-	}
-	if l.finality.tagged.Load() || head.Difficulty == nil || head.Difficulty.ToInt().Sign() == 0 {
-		final, err = headerAt(ctx, c, "0x0")
-		return head, final, err
-	}
-	depth, err := l.confirmations(ctx, c)
-	if err != nil {
-		return nil, nil, err
-	}
-	if depth == 0 {
-		return head, head, nil
-	}
-	final, err = headerAt(ctx, c, blockTag(quantity(head.number()-min(depth, head.number()))))
-	return head, final, err
+// heads gives the newest block and the newest final one. On a chain that does
+// not finalise by itself, the network contract's parameters say how deep a final
+// block is.
+func (l *Ledger) heads(ctx context.Context, c *rpc.Client) (head, final *ethereum.Header, err error) {
+	return l.finality.Heads(ctx, c, func() (uint64, error) { return l.confirmations(ctx, c) })
 }
 
 // confirmations reads the parameter once; Follow keeps it up to date from the
@@ -261,10 +233,10 @@ func (l *Ledger) confirmations(ctx context.Context, c *rpc.Client) (uint64, erro
 	if l.finality.read.Load() || l.contract == (common.Address{}) {
 		return l.finality.confirmations.Load(), nil
 	}
-	var out bytesResult
-	var b batch
-	b.add(&out, "eth_call", l.query("params"), "latest")
-	if err := b.run(ctx, c); err != nil {
+	var out hexutil.Bytes
+	var b ethereum.Batch
+	b.Add(&out, "eth_call", l.query("params"), "latest")
+	if err := b.Run(ctx, c); err != nil {
 		return 0, err
 	}
 	if len(out) == 0 {
@@ -284,24 +256,24 @@ func (l *Ledger) learn(p ledger.Params) {
 }
 
 // times reads the consensus time of blocks, by number, in one request.
-func (l *Ledger) times(ctx context.Context, c *rpc.Client, headers ...*header) (map[uint64]time.Time, error) {
+func (l *Ledger) times(ctx context.Context, c *rpc.Client, headers ...*ethereum.Header) (map[uint64]time.Time, error) {
 	times := make(map[uint64]time.Time, len(headers))
 	if !l.blockTime {
 		for _, h := range headers {
-			times[h.number()] = time.Unix(int64(h.Timestamp), 0)
+			times[h.Height()] = time.Unix(int64(h.Timestamp), 0)
 		}
 		return times, nil
 	}
-	ns := make([]quantity, len(headers))
-	var b batch
+	ns := make([]ethereum.Quantity, len(headers))
+	var b ethereum.Batch
 	for i, h := range headers {
-		b.add(&ns[i], "parley_blockTime", blockTag(h.Number))
+		b.Add(&ns[i], "parley_blockTime", ethereum.BlockTag(h.Number))
 	}
-	if err := b.run(ctx, c); err != nil {
+	if err := b.Run(ctx, c); err != nil {
 		return nil, err
 	}
 	for i, h := range headers {
-		times[h.number()] = time.Unix(0, int64(ns[i]))
+		times[h.Height()] = time.Unix(0, int64(ns[i]))
 	}
 	return times, nil
 }

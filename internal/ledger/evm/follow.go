@@ -4,14 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/rpc"
 
+	"github.com/parley-node/parley/internal/ethereum"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/wire"
 )
@@ -33,8 +33,8 @@ func (l *Ledger) Follow(ctx context.Context, next uint64, fn func(context.Contex
 	if next == 0 {
 		return errors.New("records are numbered from 1, asked for record 0")
 	}
-	heads := l.watch(ctx)
-	defer heads.stop()
+	heads := ethereum.Announce(ctx, l.websocket, l.log)
+	defer heads.Stop()
 
 	f := &follower{l: l, next: next, span: firstSpan}
 	for failures, incidents, wait := 0, 0, time.Duration(0); ; {
@@ -50,11 +50,11 @@ func (l *Ledger) Follow(ctx context.Context, next uint64, fn func(context.Contex
 		case errors.As(err, &fork), errors.As(err, &gap):
 			// One endpoint's word is not enough to stop a network: each gets to say it,
 			// and the first twice, for it may have answered from two states.
-			if incidents++; incidents > len(l.endpoints.clients) {
+			if incidents++; incidents > l.endpoints.Len() {
 				return err
 			}
-			l.log.Warn("an endpoint's records do not hold, asking again", "endpoint", l.endpoints.name(), "err", err)
-			l.endpoints.leave(l.endpoints.current.Load(), err)
+			l.log.Warn("an endpoint's records do not hold, asking again", "endpoint", l.endpoints.Name(), "err", err)
+			l.endpoints.Next(err)
 			wait = l.poll
 		case err != nil:
 			if failures++; failures == 1 {
@@ -66,7 +66,7 @@ func (l *Ledger) Follow(ctx context.Context, next uint64, fn func(context.Contex
 				l.log.Info("the ledger can be read again")
 			}
 			failures, incidents = 0, 0
-			wait = f.patience(moved, wait, heads.live.Load())
+			wait = f.patience(moved, wait, heads.Live())
 		}
 		if wait == 0 {
 			continue
@@ -76,7 +76,7 @@ func (l *Ledger) Follow(ctx context.Context, next uint64, fn func(context.Contex
 		case <-ctx.Done():
 			timer.Stop()
 			return ctx.Err()
-		case <-heads.wake:
+		case <-heads.Wake:
 			timer.Stop()
 			wait = 0
 		case <-timer.C:
@@ -121,20 +121,20 @@ func (f *follower) patience(moved bool, before time.Duration, announced bool) ti
 // step gives the next page of records, if the final head moved.
 func (f *follower) step(ctx context.Context, fn func(context.Context, ledger.Advance) error) (moved bool, err error) {
 	var a *ledger.Advance
-	err = f.l.endpoints.do(ctx, func(ctx context.Context, c *rpc.Client) error {
+	err = f.l.endpoints.Do(ctx, func(ctx context.Context, c *rpc.Client) error {
 		a = nil
 		head, final, err := f.l.heads(ctx, c)
 		if err != nil {
 			return err
 		}
-		f.head, f.final = head.number(), final.number()
+		f.head, f.final = head.Height(), final.Height()
 		if !f.started {
 			if ready, err := f.start(ctx, c, final); !ready || err != nil {
 				return err
 			}
 		}
 		if ready, err := f.sameChain(ctx, c, final); !ready || err != nil {
-			if err == nil && !f.told && final.number() == f.last.Number {
+			if err == nil && !f.told && final.Height() == f.last.Number {
 				a = &ledger.Advance{Final: f.last} // resumed where it was
 			}
 			return err
@@ -175,7 +175,7 @@ func (f *follower) accept(a ledger.Advance) {
 
 // start finds where to begin. ready is false while the endpoint's final chain
 // does not reach there: it is catching up.
-func (f *follower) start(ctx context.Context, c *rpc.Client, final *header) (ready bool, err error) {
+func (f *follower) start(ctx context.Context, c *rpc.Client, final *ethereum.Header) (ready bool, err error) {
 	f.l.mu.Lock()
 	known := f.l.known
 	f.l.mu.Unlock()
@@ -191,7 +191,7 @@ func (f *follower) start(ctx context.Context, c *rpc.Client, final *header) (rea
 	case f.next == 1:
 		f.from = f.l.fromBlock
 	default:
-		log, err := f.l.find(ctx, c, f.next-1, final.number())
+		log, err := f.l.find(ctx, c, f.next-1, final.Height())
 		if err != nil {
 			return false, err
 		}
@@ -209,9 +209,9 @@ func (f *follower) start(ctx context.Context, c *rpc.Client, final *header) (rea
 }
 
 // missing says what it means that record next-1 is not there.
-func (f *follower) missing(ctx context.Context, c *rpc.Client, final *header) error {
-	var records quantity
-	if err := c.CallContext(ctx, &records, "eth_call", f.l.query("records"), blockTag(final.Number)); err != nil {
+func (f *follower) missing(ctx context.Context, c *rpc.Client, final *ethereum.Header) error {
+	var records ethereum.Quantity
+	if err := c.CallContext(ctx, &records, "eth_call", f.l.query("records"), ethereum.BlockTag(final.Number)); err != nil {
 		return err
 	}
 	if uint64(records) < f.next-1 {
@@ -219,58 +219,58 @@ func (f *follower) missing(ctx context.Context, c *rpc.Client, final *header) er
 	}
 	return &ledger.Gap{Want: f.next - 1, Got: uint64(records), Reason: fmt.Sprintf(
 		"the contract counts %d records at block %d, the endpoint does not find number %d from block %d on",
-		uint64(records), final.number(), f.next-1, f.l.fromBlock)}
+		uint64(records), final.Height(), f.next-1, f.l.fromBlock)}
 }
 
 // sameChain checks that the final chain goes on from the last final block.
 // ready is false if it has not moved.
-func (f *follower) sameChain(ctx context.Context, c *rpc.Client, final *header) (ready bool, err error) {
+func (f *follower) sameChain(ctx context.Context, c *rpc.Client, final *ethereum.Header) (ready bool, err error) {
 	if f.last == (ledger.Block{}) {
-		return final.number() >= f.from, nil
+		return final.Height() >= f.from, nil
 	}
-	if final.number() == f.last.Number+1 && wire.Hash(final.ParentHash) == f.last.Hash {
+	if final.Height() == f.last.Number+1 && wire.Hash(final.ParentHash) == f.last.Hash {
 		return true, nil
 	}
 	ready, err = stillThere(ctx, c, f.last, final)
-	return ready && final.number() > f.last.Number, err
+	return ready && final.Height() > f.last.Number, err
 }
 
 // stillThere checks that a block that was final is on the chain. It cannot tell
 // (false) where the endpoint has not come that far.
-func stillThere(ctx context.Context, c *rpc.Client, had ledger.Block, final *header) (bool, error) {
-	if final.number() < had.Number {
+func stillThere(ctx context.Context, c *rpc.Client, had ledger.Block, final *ethereum.Header) (bool, error) {
+	if final.Height() < had.Number {
 		return false, nil
 	}
 	found := final
-	if final.number() > had.Number {
+	if final.Height() > had.Number {
 		var err error
-		if found, err = headerAt(ctx, c, blockTag(quantity(had.Number))); err != nil {
+		if found, err = ethereum.HeaderAt(ctx, c, ethereum.BlockTag(ethereum.Quantity(had.Number))); err != nil {
 			return false, err
 		}
 	}
 	if wire.Hash(found.Hash) != had.Hash {
 		return false, &ledger.Fork{Had: had, Found: ledger.Block{
-			Number: found.number(), Hash: wire.Hash(found.Hash), Time: time.Unix(int64(found.Timestamp), 0)}}
+			Number: found.Height(), Hash: wire.Hash(found.Hash), Time: time.Unix(int64(found.Timestamp), 0)}}
 	}
 	return true, nil
 }
 
 // page reads and checks the records of the next blocks.
-func (f *follower) page(ctx context.Context, c *rpc.Client, final *header) (a ledger.Advance, err error) {
-	to := min(final.number(), f.from+f.span-1)
+func (f *follower) page(ctx context.Context, c *rpc.Client, final *ethereum.Header) (a ledger.Advance, err error) {
+	to := min(final.Height(), f.from+f.span-1)
 	var logs []types.Log
-	var running bytesResult
-	var b batch
-	if f.from == final.number() {
+	var running hexutil.Bytes
+	var b ethereum.Batch
+	if f.from == final.Height() {
 		// By hash, an endpoint that does not know the block cannot answer "no logs".
-		b.add(&logs, "eth_getLogs", filter{Address: f.l.contract, BlockHash: &final.Hash})
+		b.Add(&logs, "eth_getLogs", filter{Address: f.l.contract, BlockHash: &final.Hash})
 	} else {
-		b.add(&logs, "eth_getLogs", filter{Address: f.l.contract, FromBlock: blockTag(quantity(f.from)), ToBlock: blockTag(quantity(to))})
+		b.Add(&logs, "eth_getLogs", filter{Address: f.l.contract, FromBlock: ethereum.BlockTag(ethereum.Quantity(f.from)), ToBlock: ethereum.BlockTag(ethereum.Quantity(to))})
 	}
-	if to == final.number() {
-		b.optional(&running, "eth_call", f.l.query("running"), blockTag(final.Number))
+	if to == final.Height() {
+		b.Optional(&running, "eth_call", f.l.query("running"), ethereum.BlockTag(final.Number))
 	}
-	if err := b.run(ctx, c); err != nil {
+	if err := b.Run(ctx, c); err != nil {
 		f.span = max((to-f.from+1)/2, 1) // perhaps too much for one question
 		return a, err
 	}
@@ -291,7 +291,7 @@ func (f *follower) page(ctx context.Context, c *rpc.Client, final *header) (a le
 	if last := f.after(records); len(running) == 32 && wire.Hash(running) != last {
 		return a, &ledger.Gap{Want: f.next + uint64(len(records)), Got: f.next + uint64(len(records)) - 1, Reason: fmt.Sprintf(
 			"at block %d the contract's running hash is %s, the endpoint's logs end with %s: records are missing",
-			final.number(), wire.Hash(running), last)}
+			final.Height(), wire.Hash(running), last)}
 	}
 	return f.advance(ctx, c, records, to, final)
 }
@@ -354,7 +354,7 @@ func (f *follower) after(records []ledger.Record) wire.Hash {
 }
 
 // advance adds the blocks' times to the records of a page.
-func (f *follower) advance(ctx context.Context, c *rpc.Client, records []ledger.Record, to uint64, final *header) (a ledger.Advance, err error) {
+func (f *follower) advance(ctx context.Context, c *rpc.Client, records []ledger.Record, to uint64, final *ethereum.Header) (a ledger.Advance, err error) {
 	blocks, err := f.blocks(ctx, c, records, to, final)
 	if err != nil {
 		return a, err
@@ -370,26 +370,26 @@ func (f *follower) advance(ctx context.Context, c *rpc.Client, records []ledger.
 }
 
 // blocks reads the blocks that hold records, and the last one of the page.
-func (f *follower) blocks(ctx context.Context, c *rpc.Client, records []ledger.Record, to uint64, final *header) (map[uint64]ledger.Block, error) {
-	headers := map[uint64]*header{final.number(): final}
+func (f *follower) blocks(ctx context.Context, c *rpc.Client, records []ledger.Record, to uint64, final *ethereum.Header) (map[uint64]ledger.Block, error) {
+	headers := map[uint64]*ethereum.Header{final.Height(): final}
 	wanted := []uint64{to}
 	for _, r := range records {
 		if n := r.Block.Number; n != to && n != wanted[len(wanted)-1] {
 			wanted = append(wanted, n)
 		}
 	}
-	slots := make([]*header, len(wanted))
-	var b batch
+	slots := make([]*ethereum.Header, len(wanted))
+	var b ethereum.Batch
 	for i, n := range wanted {
 		if slots[i] = headers[n]; slots[i] == nil {
-			b.add(&slots[i], "eth_getBlockByNumber", blockTag(quantity(n)), false)
+			b.Add(&slots[i], "eth_getBlockByNumber", ethereum.BlockTag(ethereum.Quantity(n)), false)
 		}
 	}
-	if err := b.run(ctx, c); err != nil {
+	if err := b.Run(ctx, c); err != nil {
 		return nil, err
 	}
 	for i, h := range slots {
-		if h == nil || h.number() != wanted[i] {
+		if h == nil || h.Height() != wanted[i] {
 			return nil, fmt.Errorf("the endpoint does not know block %d", wanted[i])
 		}
 	}
@@ -399,7 +399,7 @@ func (f *follower) blocks(ctx context.Context, c *rpc.Client, records []ledger.R
 	}
 	blocks := make(map[uint64]ledger.Block, len(slots))
 	for _, h := range slots {
-		blocks[h.number()] = h.block(times)
+		blocks[h.Height()] = blockOf(h, times)
 	}
 	return blocks, nil
 }
@@ -412,7 +412,7 @@ const (
 
 // find looks for the log of a record, nil if there is none up to a block.
 func (l *Ledger) find(ctx context.Context, c *rpc.Client, number, to uint64) (*types.Log, error) {
-	topic := common.BigToHash(quantity(number).big())
+	topic := common.BigToHash(ethereum.Quantity(number).Big())
 	// The newest blocks first: that is where a node resumes. An endpoint without
 	// an index of logs tests each block, so one question does not cover them all;
 	// where it limits the range to less, the pieces become smaller.
@@ -422,7 +422,7 @@ func (l *Ledger) find(ctx context.Context, c *rpc.Client, number, to uint64) (*t
 			from = max(from, to+1-span)
 		}
 		var logs []types.Log
-		err := c.CallContext(ctx, &logs, "eth_getLogs", filter{Address: l.contract, FromBlock: blockTag(quantity(from)), ToBlock: blockTag(quantity(to)), Topics: []*common.Hash{nil, &topic}})
+		err := c.CallContext(ctx, &logs, "eth_getLogs", filter{Address: l.contract, FromBlock: ethereum.BlockTag(ethereum.Quantity(from)), ToBlock: ethereum.BlockTag(ethereum.Quantity(to)), Topics: []*common.Hash{nil, &topic}})
 		var answer rpc.Error
 		switch {
 		case errors.As(err, &answer) && to > from:
@@ -441,82 +441,5 @@ func (l *Ledger) find(ctx context.Context, c *rpc.Client, number, to uint64) (*t
 			return nil, nil
 		}
 		to = from - 1
-	}
-}
-
-// heads announces new blocks.
-type heads struct {
-	wake chan struct{}
-	live atomic.Bool // a subscription stands
-	end  context.CancelFunc
-	done sync.WaitGroup
-}
-
-func (h *heads) stop() {
-	h.end()
-	h.done.Wait()
-}
-
-// watch keeps a subscription to new blocks, if there is an endpoint for it. Its
-// only effect is to look at the chain earlier, so nothing depends on it.
-func (l *Ledger) watch(ctx context.Context) *heads {
-	ctx, cancel := context.WithCancel(ctx)
-	h := &heads{wake: make(chan struct{}, 1), end: cancel}
-	if l.websocket == "" {
-		return h
-	}
-	h.done.Go(func() {
-		for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
-			err := l.subscribe(ctx, h)
-			if h.live.Swap(false) {
-				wait = time.Second
-			}
-			if ctx.Err() != nil {
-				return
-			}
-			l.log.Info("the ledger announces no blocks, polling it", "err", err, "again", wait)
-			h.ring()
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(wait):
-			}
-		}
-	})
-	return h
-}
-
-// subscribe rings at each new block until the subscription breaks.
-func (l *Ledger) subscribe(ctx context.Context, h *heads) error {
-	c, err := rpc.DialOptions(ctx, l.websocket)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	blocks := make(chan header, 16)
-	s, err := c.EthSubscribe(ctx, blocks, "newHeads")
-	if err != nil {
-		return err
-	}
-	defer s.Unsubscribe()
-	h.live.Store(true)
-	h.ring()
-	for {
-		select {
-		case <-blocks:
-			h.ring()
-		case err := <-s.Err():
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// ring wakes the follower; more rings while it looks are one.
-func (h *heads) ring() {
-	select {
-	case h.wake <- struct{}{}:
-	default:
 	}
 }

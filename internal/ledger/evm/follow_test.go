@@ -11,20 +11,22 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
 
+	"github.com/parley-node/parley/internal/ethereum"
+	"github.com/parley-node/parley/internal/ethereum/ethtest"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/wire"
 )
 
 // pins makes a block per pin, final at once or after settling.
-func pins(t testing.TB, c *testChain, l *Ledger, p party, count int) {
+func pins(t testing.TB, c *ethtest.Chain, l *Ledger, p party, count int) {
 	t.Helper()
 	n := nonceOf(t, l, p.key)
 	for i := range count {
 		send(t, l, sign(t, l, p.key, n+uint64(i), 0, testPin(byte(i))))
-		c.mine()
+		c.Mine()
 	}
-	for range c.lag {
-		c.mine()
+	for range c.Lag {
+		c.Mine()
 	}
 }
 
@@ -73,7 +75,7 @@ func editLogs(edit func(types.Log) *types.Log) func(string, []json.RawMessage, j
 // An endpoint that drops or changes a log is found out, in the middle and at
 // the end; where another endpoint is honest, the network goes on.
 func TestDishonestEndpoint(t *testing.T) {
-	c, l, p := solo(t, chainOptions{}, nil)
+	c, l, p := solo(t, ethtest.Options{}, nil)
 	pins(t, c, l, p, 3) // records 3, 4, 5
 	for name, tc := range map[string]struct {
 		lie  func(string, []json.RawMessage, json.RawMessage) json.RawMessage
@@ -96,9 +98,9 @@ func TestDishonestEndpoint(t *testing.T) {
 		}), 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			liar := newProxy(t, c.http())
-			liar.lie(tc.lie)
-			cfg := Config{URLs: []string{liar.url()}, Contract: wire.Address(l.contract)}
+			liar := ethtest.NewProxy(t, c.HTTP())
+			liar.Lie(tc.lie)
+			cfg := Config{URLs: []string{liar.URL()}, Contract: wire.Address(l.contract)}
 			var gap *ledger.Gap
 			given, err := ends(t, open(t, cfg), 1)
 			if !errors.As(err, &gap) || gap.Want != tc.want {
@@ -107,7 +109,7 @@ func TestDishonestEndpoint(t *testing.T) {
 			if uint64(given) >= tc.want {
 				t.Errorf("%d records were given, the fault is at %d", given, tc.want)
 			}
-			cfg.URLs = append(cfg.URLs, c.http())
+			cfg.URLs = append(cfg.URLs, c.HTTP())
 			if rs, _ := records(t, open(t, cfg), 1, 5); len(rs) != 5 {
 				t.Errorf("with an honest second endpoint Follow gave %d records", len(rs))
 			}
@@ -118,22 +120,22 @@ func TestDishonestEndpoint(t *testing.T) {
 // blocks below the final head are replaced: the feed stops, while it runs and
 // when it starts again with what the caller remembers.
 func TestForkBelowFinal(t *testing.T) {
-	c, l, p := solo(t, chainOptions{}, nil)
+	c, l, p := solo(t, ethtest.Options{}, nil)
 	pins(t, c, l, p, 2)
 	rs, last := records(t, l, 1, 4)
-	c.reorg(1)
+	c.Reorg(1)
 	var fork *ledger.Fork
 	if _, err := ends(t, l, 5); !errors.As(err, &fork) || fork.Had.Hash != last.Hash {
 		t.Errorf("Follow ended with %v, want a fork at %+v", err, last)
 	}
-	again := open(t, Config{URLs: []string{c.http()}, Contract: wire.Address(l.contract), Known: Cursor{Record: 4, Running: rs[3].Running, Final: last}})
+	again := open(t, Config{URLs: []string{c.HTTP()}, Contract: wire.Address(l.contract), Known: Cursor{Record: 4, Running: rs[3].Running, Final: last}})
 	if _, err := ends(t, again, 5); !errors.As(err, &fork) {
 		t.Errorf("after a restart Follow ended with %v, want a fork", err)
 	}
 }
 
 func TestForkWhileFollowing(t *testing.T) {
-	c, l, p := solo(t, chainOptions{}, nil)
+	c, l, p := solo(t, ethtest.Options{}, nil)
 	pins(t, c, l, p, 2)
 	forked := false
 	var fork *ledger.Fork
@@ -142,7 +144,7 @@ func TestForkWhileFollowing(t *testing.T) {
 	err := l.Follow(ctx, 1, func(_ context.Context, a ledger.Advance) error {
 		if !forked {
 			forked = true
-			c.reorg(2)
+			c.Reorg(2)
 		}
 		return nil
 	})
@@ -153,17 +155,17 @@ func TestForkWhileFollowing(t *testing.T) {
 
 // Above the final head blocks come and go, and nobody hears of it.
 func TestForkAboveFinal(t *testing.T) {
-	c, l, p := solo(t, chainOptions{lag: 2}, nil)
+	c, l, p := solo(t, ethtest.Options{Lag: 2}, nil)
 	n := nonceOf(t, l, p.key)
 	tx := sign(t, l, p.key, n, 0, testPin(1))
 	send(t, l, tx)
-	c.mine()
-	c.reorg(1) // the pin is gone
+	c.Mine()
+	c.Reorg(1) // the pin is gone
 	if s, err := l.State(t.Context(), nil); err != nil || s.Records != 2 {
 		t.Fatalf("after the reorg: %+v %v", s, err)
 	}
 	send(t, l, tx) // the same bytes again
-	c.settle()
+	c.Settle()
 	rs, _ := records(t, l, 1, 3)
 	if rs[2].TxHash != tx.Hash {
 		t.Errorf("record 3 is of transaction %s, sent %s", rs[2].TxHash, tx.Hash)
@@ -174,12 +176,12 @@ func TestForkAboveFinal(t *testing.T) {
 // says, and as it says after a change.
 func TestConfirmations(t *testing.T) {
 	ps, funded := parties(t, 1)
-	c := newTestChain(t, chainOptions{}, funded...)
+	c := ethtest.New(t, ethtest.Options{}, funded...)
 	params := ledger.DefaultParams
 	params.Confirmations = 3
 	d := deployWith(t, c, params, ps...)
-	work := newProxy(t, c.http())
-	work.lie(func(method string, params []json.RawMessage, result json.RawMessage) json.RawMessage {
+	work := ethtest.NewProxy(t, c.HTTP())
+	work.Lie(func(method string, params []json.RawMessage, result json.RawMessage) json.RawMessage {
 		if method != "eth_getBlockByNumber" {
 			return result
 		}
@@ -197,18 +199,18 @@ func TestConfirmations(t *testing.T) {
 		}
 		return out
 	})
-	l := open(t, Config{URLs: []string{work.url()}, Contract: d.Contract, Keys: ps[0].keys, Fees: FeesZero})
+	l := open(t, Config{URLs: []string{work.URL()}, Contract: d.Contract, Keys: ps[0].keys, Fees: FeesZero})
 	for range 3 {
-		c.mine()
+		c.Mine()
 	}
-	head := c.eth.BlockChain().CurrentBlock().Number.Uint64()
+	head := c.Head().Number.Uint64()
 	if _, last := records(t, l, 1, 2); last.Number != head-3 {
 		t.Errorf("final block is %d, head %d, want 3 below", last.Number, head)
 	}
 	params.Confirmations = 1
 	send(t, l, sign(t, l, ps[0].key, nonceOf(t, l, ps[0].key), 0, ledger.ProposeCall{Proposal: ledger.Proposal{Params: &params}}))
 	for range 4 {
-		c.mine()
+		c.Mine()
 	}
 	records(t, l, 3, 4)
 	s, err := l.State(t.Context(), nil)
@@ -218,47 +220,47 @@ func TestConfirmations(t *testing.T) {
 }
 
 func TestFailover(t *testing.T) {
-	c, direct, p := solo(t, chainOptions{}, nil)
-	a, b := newProxy(t, c.http()), newProxy(t, c.http())
-	l := open(t, Config{URLs: []string{a.url(), b.url()}, Contract: wire.Address(direct.contract), Keys: p.keys, Fees: FeesZero})
+	c, direct, p := solo(t, ethtest.Options{}, nil)
+	a, b := ethtest.NewProxy(t, c.HTTP()), ethtest.NewProxy(t, c.HTTP())
+	l := open(t, Config{URLs: []string{a.URL(), b.URL()}, Contract: wire.Address(direct.contract), Keys: p.keys, Fees: FeesZero})
 	n := nonceOf(t, l, p.key)
-	restore := a.cut()
+	restore := a.Cut()
 	send(t, l, sign(t, l, p.key, n, 0, testPin(1)))
-	c.mine()
+	c.Mine()
 	records(t, l, 1, 3)
-	if b.count("eth_sendRawTransaction") != 1 {
+	if b.Count("eth_sendRawTransaction") != 1 {
 		t.Error("the second endpoint did not send")
 	}
 	restore()
-	b.cut()
+	b.Cut()
 	send(t, l, sign(t, l, p.key, n+1, 0, testPin(2)))
-	c.mine()
+	c.Mine()
 	records(t, l, 1, 4)
 
-	a.cut()
+	a.Cut()
 	_, err := l.State(t.Context(), nil)
-	if err == nil || !unreachable(err) {
+	if err == nil || !ethereum.Unreachable(err) {
 		t.Errorf("with no endpoint left: %v", err)
 	}
 }
 
 // With a cursor Follow searches nothing, and contradictions are found.
 func TestKnownCursor(t *testing.T) {
-	c, l, p := solo(t, chainOptions{}, nil)
+	c, l, p := solo(t, ethtest.Options{}, nil)
 	pins(t, c, l, p, 3)
 	rs, last := records(t, l, 1, 5)
 	pins(t, c, l, p, 1)
 
-	counted := newProxy(t, c.http())
+	counted := ethtest.NewProxy(t, c.HTTP())
 	var searched bool
-	counted.lie(func(method string, params []json.RawMessage, result json.RawMessage) json.RawMessage {
+	counted.Lie(func(method string, params []json.RawMessage, result json.RawMessage) json.RawMessage {
 		var f filter
 		if method == "eth_getLogs" && json.Unmarshal(params[0], &f) == nil && f.Topics != nil {
 			searched = true
 		}
 		return result
 	})
-	cfg := Config{URLs: []string{counted.url()}, Contract: wire.Address(l.contract), Known: Cursor{Record: 5, Running: rs[4].Running, Final: last}}
+	cfg := Config{URLs: []string{counted.URL()}, Contract: wire.Address(l.contract), Known: Cursor{Record: 5, Running: rs[4].Running, Final: last}}
 	if got, _ := records(t, open(t, cfg), 6, 1); got[0].Number != 6 {
 		t.Errorf("resumed with record %d", got[0].Number)
 	}
@@ -278,10 +280,10 @@ func TestKnownCursor(t *testing.T) {
 
 // Endpoints limit how many blocks one question may cover.
 func TestLimitedRanges(t *testing.T) {
-	c, l, p := solo(t, chainOptions{}, nil)
+	c, l, p := solo(t, ethtest.Options{}, nil)
 	pins(t, c, l, p, 20)
-	limited := newProxy(t, c.http())
-	limited.lie(func(method string, params []json.RawMessage, result json.RawMessage) json.RawMessage {
+	limited := ethtest.NewProxy(t, c.HTTP())
+	limited.Lie(func(method string, params []json.RawMessage, result json.RawMessage) json.RawMessage {
 		var f filter
 		if method != "eth_getLogs" || json.Unmarshal(params[0], &f) != nil || f.BlockHash != nil {
 			return result
@@ -292,7 +294,7 @@ func TestLimitedRanges(t *testing.T) {
 		return result
 	})
 	for _, next := range []uint64{1, 2, 13, 22} {
-		rs, _ := records(t, open(t, Config{URLs: []string{limited.url()}, Contract: wire.Address(l.contract)}), next, 23-int(next))
+		rs, _ := records(t, open(t, Config{URLs: []string{limited.URL()}, Contract: wire.Address(l.contract)}), next, 23-int(next))
 		if rs[0].Number != next || len(rs) != 23-int(next) {
 			t.Errorf("from %d: %d records from %d on", next, len(rs), rs[0].Number)
 		}
@@ -301,16 +303,16 @@ func TestLimitedRanges(t *testing.T) {
 
 // A long history comes in pages of whole blocks.
 func TestPages(t *testing.T) {
-	c, l, p := solo(t, chainOptions{}, nil)
+	c, l, p := solo(t, ethtest.Options{}, nil)
 	n := nonceOf(t, l, p.key)
 	for i := range uint64(12) {
 		send(t, l, sign(t, l, p.key, n+i, 0, testPin(byte(i))))
 		if i%4 == 3 {
-			c.mine() // four pins in a block
+			c.Mine() // four pins in a block
 		}
 	}
 	for size, want := range map[int][]int{2: {2, 4, 4, 4}, 5: {6, 8}, 100: {14}} {
-		l := open(t, Config{URLs: []string{c.http()}, Contract: wire.Address(l.contract)})
+		l := open(t, Config{URLs: []string{c.HTTP()}, Contract: wire.Address(l.contract)})
 		l.pageSize = size
 		var got []int
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -336,13 +338,13 @@ func TestPages(t *testing.T) {
 // Consensus time is the chain's own where it tells it, else the header's.
 func TestBlockTime(t *testing.T) {
 	for _, clock := range []bool{true, false} {
-		c, l, p := solo(t, chainOptions{clock: clock}, nil)
+		c, l, p := solo(t, ethtest.Options{Clock: clock}, nil)
 		pins(t, c, l, p, 2)
 		rs, last := records(t, l, 1, 4)
 		for _, b := range []ledger.Block{rs[1].Block, rs[3].Block, last} {
 			want := time.Unix(0, int64(b.Number)*125e6)
 			if !clock {
-				want = time.Unix(int64(c.eth.BlockChain().GetHeaderByNumber(b.Number).Time), 0)
+				want = time.Unix(int64(c.Header(b.Number).Time), 0)
 			}
 			if !b.Time.Equal(want) {
 				t.Errorf("clock %v: block %d has time %v, want %v", clock, b.Number, b.Time, want)
@@ -353,13 +355,13 @@ func TestBlockTime(t *testing.T) {
 
 // Without its announcements the chain is polled.
 func TestAnnouncementsLost(t *testing.T) {
-	c, l, p := solo(t, chainOptions{}, func(cfg *Config) { cfg.WebSocket = "ws://127.0.0.1:1" })
+	c, l, p := solo(t, ethtest.Options{}, func(cfg *Config) { cfg.WebSocket = "ws://127.0.0.1:1" })
 	pins(t, c, l, p, 1)
 	records(t, l, 1, 3)
 }
 
 func TestVerify(t *testing.T) {
-	c, l, p := solo(t, chainOptions{lag: 1}, nil)
+	c, l, p := solo(t, ethtest.Options{Lag: 1}, nil)
 	pins(t, c, l, p, 2)
 	rs, _ := records(t, l, 1, 4)
 	v, err := l.Verify(t.Context(), 3)
@@ -391,24 +393,24 @@ func TestVerify(t *testing.T) {
 		t.Error("a block that is not there has a hash")
 	}
 
-	liar := newProxy(t, c.http())
-	liar.lie(editLogs(func(l types.Log) *types.Log {
+	liar := ethtest.NewProxy(t, c.HTTP())
+	liar.Lie(editLogs(func(l types.Log) *types.Log {
 		l.Data[0] ^= 1
 		return &l
 	}))
-	if _, err := open(t, Config{URLs: []string{liar.url()}, Contract: wire.Address(l.contract)}).Verify(t.Context(), 3); err == nil {
+	if _, err := open(t, Config{URLs: []string{liar.URL()}, Contract: wire.Address(l.contract)}).Verify(t.Context(), 3); err == nil {
 		t.Error("a receipt that contradicts the block's logs was believed")
 	}
 }
 
 func TestOpenRefusals(t *testing.T) {
-	c := newTestChain(t, chainOptions{})
+	c := ethtest.New(t, ethtest.Options{})
 	for name, cfg := range map[string]Config{
 		"no url":       {},
 		"not a url":    {URLs: []string{"localhost:8545"}},
-		"other chain":  {URLs: []string{c.http()}, ChainID: 1},
+		"other chain":  {URLs: []string{c.HTTP()}, ChainID: 1},
 		"unreachable":  {URLs: []string{"http://127.0.0.1:1"}},
-		"odd protocol": {URLs: []string{c.http()}, WebSocket: "http://127.0.0.1"},
+		"odd protocol": {URLs: []string{c.HTTP()}, WebSocket: "http://127.0.0.1"},
 	} {
 		if l, err := Open(t.Context(), cfg); err == nil {
 			l.Close()
@@ -421,9 +423,9 @@ func TestOpenRefusals(t *testing.T) {
 // block for each transaction.
 func BenchmarkGeth(b *testing.B) {
 	ps, funded := parties(b, 1)
-	c := newTestChain(b, chainOptions{auto: true}, funded...)
+	c := ethtest.New(b, ethtest.Options{Auto: true}, funded...)
 	d := deploy(b, c, ps...)
-	roundTrips(b, open(b, Config{URLs: []string{c.http()}, WebSocket: c.ws(), Contract: d.Contract, Keys: ps[0].keys, Fees: FeesZero}), ps[0])
+	roundTrips(b, open(b, Config{URLs: []string{c.HTTP()}, WebSocket: c.WS(), Contract: d.Contract, Keys: ps[0].keys, Fees: FeesZero}), ps[0])
 }
 
 // roundTrips pins one after the other and waits for each.

@@ -3,15 +3,13 @@ package evm
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/parley-node/parley/contracts"
+	"github.com/parley-node/parley/internal/ethereum"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/wire"
 )
@@ -57,22 +55,14 @@ var meanings = map[string]string{
 // refusalOf reads a contract's refusal out of an endpoint's error, nil if it is
 // some other error.
 func refusalOf(err error) *ledger.Refusal {
-	var answer rpc.Error
-	if !errors.As(err, &answer) {
+	revert := ethereum.RevertOf(err)
+	switch {
+	case revert == nil:
 		return nil
+	case len(revert.Data) >= 4:
+		return &ledger.Refusal{Reason: reason(revert.Data)}
 	}
-	var revert rpc.DataError
-	if errors.As(err, &revert) {
-		if text, ok := revert.ErrorData().(string); ok {
-			if data := common.FromHex(text); len(data) >= 4 {
-				return &ledger.Refusal{Reason: reason(data)}
-			}
-		}
-	}
-	if strings.Contains(strings.ToLower(answer.Error()), "revert") {
-		return &ledger.Refusal{Reason: "the contract reverted without a reason; the call does not fit what it expects"}
-	}
-	return nil
+	return &ledger.Refusal{Reason: "the contract reverted without a reason; the call does not fit what it expects"}
 }
 
 // reason says revert data, of at least 4 bytes, in words. Custom contracts may

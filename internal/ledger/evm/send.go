@@ -12,6 +12,7 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/parley-node/parley/contracts"
+	"github.com/parley-node/parley/internal/ethereum"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/wire"
 )
@@ -34,11 +35,11 @@ func (l *Ledger) sign(ctx context.Context, from wire.Address, nonce uint64, bump
 	if l.keys == nil {
 		return ledger.Signed{}, errors.New("this ledger connection was opened without keys, it can only read")
 	}
-	offer, err := l.offer(ctx, bump)
+	offer, err := ethereum.FeePolicy{Fees: l.fees}.Offer(ctx, l.endpoints, bump)
 	if err != nil {
 		return ledger.Signed{}, err
 	}
-	tx := l.transaction(nonce, gas, to, data, offer)
+	tx := offer.Transaction(l.signer.ChainID(), nonce, gas, to, nil, data)
 	signature, err := l.keys.Sign(ctx, from, wire.Hash(l.signer.Hash(tx)), "transaction")
 	if err != nil {
 		return ledger.Signed{}, fmt.Errorf("sign the transaction: %w", err)
@@ -59,7 +60,7 @@ type sent struct {
 	hash  common.Hash
 	from  common.Address
 	nonce uint64
-	call  message
+	call  ethereum.Message
 }
 
 func (l *Ledger) parse(tx ledger.Signed) (sent, error) {
@@ -76,7 +77,7 @@ func (l *Ledger) parse(tx ledger.Signed) (sent, error) {
 	}
 	return sent{
 		raw: tx.Raw, hash: t.Hash(), from: from, nonce: t.Nonce(),
-		call: message{From: &from, To: t.To(), Gas: (*hexutil.Uint64)(ptr(t.Gas())), Data: t.Data()},
+		call: ethereum.Message{From: &from, To: t.To(), Gas: (*hexutil.Uint64)(ptr(t.Gas())), Data: t.Data()},
 	}, nil
 }
 
@@ -90,7 +91,7 @@ func (l *Ledger) Send(ctx context.Context, tx ledger.Signed) error {
 	if err != nil {
 		return err
 	}
-	err = l.endpoints.do(ctx, func(ctx context.Context, c *rpc.Client) error {
+	err = l.endpoints.Do(ctx, func(ctx context.Context, c *rpc.Client) error {
 		if t.call.To != nil && !(*t.call.To == l.contract && isPin(t.call.Data)) {
 			if done, err := l.try(ctx, c, t); done || err != nil {
 				return err
@@ -116,13 +117,13 @@ func describe(what string, tx ledger.Signed, err error) error {
 // tried: it may depend on it.
 func (l *Ledger) try(ctx context.Context, c *rpc.Client, t sent) (done bool, err error) {
 	var mined *receipt
-	var next quantity
-	var out bytesResult
-	var b batch
-	b.optional(&mined, "eth_getTransactionReceipt", t.hash)
-	b.add(&next, "eth_getTransactionCount", t.from, "latest")
-	b.optional(&out, "eth_call", t.call, "latest")
-	if err := b.run(ctx, c); err != nil {
+	var next ethereum.Quantity
+	var out hexutil.Bytes
+	var b ethereum.Batch
+	b.Optional(&mined, "eth_getTransactionReceipt", t.hash)
+	b.Add(&next, "eth_getTransactionCount", t.from, "latest")
+	b.Optional(&out, "eth_call", t.call, "latest")
+	if err := b.Run(ctx, c); err != nil {
 		return false, err
 	}
 	if mined != nil {
@@ -131,7 +132,7 @@ func (l *Ledger) try(ctx context.Context, c *rpc.Client, t sent) (done bool, err
 	if uint64(next) != t.nonce {
 		return false, nil
 	}
-	if refusal := refusalOf(b.elems[2].Error); refusal != nil {
+	if refusal := refusalOf(b.Elems[2].Error); refusal != nil {
 		return false, refusal
 	}
 	return false, nil
@@ -142,16 +143,16 @@ func (l *Ledger) try(ctx context.Context, c *rpc.Client, t sent) (done bool, err
 func (l *Ledger) submit(ctx context.Context, c *rpc.Client, t sent) error {
 	var hash common.Hash
 	var mined *receipt
-	var b batch
-	b.optional(&hash, "eth_sendRawTransaction", hexutil.Bytes(t.raw))
-	b.optional(&mined, "eth_getTransactionReceipt", t.hash)
-	if err := b.run(ctx, c); err != nil {
+	var b ethereum.Batch
+	b.Optional(&hash, "eth_sendRawTransaction", hexutil.Bytes(t.raw))
+	b.Optional(&mined, "eth_getTransactionReceipt", t.hash)
+	if err := b.Run(ctx, c); err != nil {
 		return err
 	}
 	if mined != nil {
 		return l.settled(ctx, c, t, mined)
 	}
-	if why := b.elems[0].Error; why != nil {
+	if why := b.Elems[0].Error; why != nil {
 		return l.whyNot(ctx, c, t, why)
 	}
 	return nil
@@ -178,12 +179,12 @@ func (l *Ledger) whyNot(ctx context.Context, c *rpc.Client, t sent, why error) e
 	var waiting *struct {
 		Hash common.Hash `json:"hash"`
 	}
-	var next quantity
-	var b batch
-	b.add(&mined, "eth_getTransactionReceipt", t.hash)
-	b.add(&waiting, "eth_getTransactionByHash", t.hash)
-	b.add(&next, "eth_getTransactionCount", t.from, "latest")
-	if err := b.run(ctx, c); err != nil {
+	var next ethereum.Quantity
+	var b ethereum.Batch
+	b.Add(&mined, "eth_getTransactionReceipt", t.hash)
+	b.Add(&waiting, "eth_getTransactionByHash", t.hash)
+	b.Add(&next, "eth_getTransactionCount", t.from, "latest")
+	if err := b.Run(ctx, c); err != nil {
 		return errors.Join(why, err)
 	}
 	switch {
@@ -216,9 +217,9 @@ func (l *Ledger) superseded(ctx context.Context, c *rpc.Client, t sent) (mined *
 	if err != nil {
 		return nil, err
 	}
-	var next quantity
-	if err := c.CallContext(ctx, &next, "eth_getTransactionCount", t.from, blockTag(final.Number)); err != nil {
-		return nil, fmt.Errorf("ask for the account's nonce at block %d: %w", final.number(), err)
+	var next ethereum.Quantity
+	if err := c.CallContext(ctx, &next, "eth_getTransactionCount", t.from, ethereum.BlockTag(final.Number)); err != nil {
+		return nil, fmt.Errorf("ask for the account's nonce at block %d: %w", final.Height(), err)
 	}
 	if uint64(next) <= t.nonce {
 		return nil, nil
@@ -242,7 +243,7 @@ func (l *Ledger) Outcome(ctx context.Context, tx ledger.Signed) (settled bool, e
 	if err != nil {
 		return false, err
 	}
-	err = l.endpoints.do(ctx, func(ctx context.Context, c *rpc.Client) error {
+	err = l.endpoints.Do(ctx, func(ctx context.Context, c *rpc.Client) error {
 		var mined *receipt
 		if err := c.CallContext(ctx, &mined, "eth_getTransactionReceipt", t.hash); err != nil {
 			return err
@@ -271,14 +272,14 @@ func (l *Ledger) Outcome(ctx context.Context, tx ledger.Signed) (settled bool, e
 // replay runs a failed transaction again, on the state before and after its
 // block, to hear why. The state between is not to be had.
 func (l *Ledger) replay(ctx context.Context, c *rpc.Client, t sent, mined *receipt) error {
-	var out bytesResult
-	var b batch
-	b.optional(&out, "eth_call", t.call, blockTag(mined.BlockNumber-1))
-	b.optional(&out, "eth_call", t.call, blockTag(mined.BlockNumber))
-	if err := b.run(ctx, c); err != nil {
+	var out hexutil.Bytes
+	var b ethereum.Batch
+	b.Optional(&out, "eth_call", t.call, ethereum.BlockTag(mined.BlockNumber-1))
+	b.Optional(&out, "eth_call", t.call, ethereum.BlockTag(mined.BlockNumber))
+	if err := b.Run(ctx, c); err != nil {
 		return err
 	}
-	for _, e := range b.elems {
+	for _, e := range b.Elems {
 		if refusal := refusalOf(e.Error); refusal != nil {
 			return refusal
 		}
@@ -292,16 +293,16 @@ func (l *Ledger) replay(ctx context.Context, c *rpc.Client, t sent, mined *recei
 
 // receipt is the part of a transaction's receipt that matters here.
 type receipt struct {
-	TransactionHash common.Hash     `json:"transactionHash"`
-	BlockNumber     quantity        `json:"blockNumber"`
-	BlockHash       common.Hash     `json:"blockHash"`
-	Status          quantity        `json:"status"`
-	GasUsed         quantity        `json:"gasUsed"`
-	ContractAddress *common.Address `json:"contractAddress"`
-	Logs            []types.Log     `json:"logs"`
+	TransactionHash common.Hash       `json:"transactionHash"`
+	BlockNumber     ethereum.Quantity `json:"blockNumber"`
+	BlockHash       common.Hash       `json:"blockHash"`
+	Status          ethereum.Quantity `json:"status"`
+	GasUsed         ethereum.Quantity `json:"gasUsed"`
+	ContractAddress *common.Address   `json:"contractAddress"`
+	Logs            []types.Log       `json:"logs"`
 }
 
 // query is a call of one of the network contract's views without arguments.
-func (l *Ledger) query(view string) message {
-	return message{To: &l.contract, Data: contracts.NetworkABI.Methods[view].ID}
+func (l *Ledger) query(view string) ethereum.Message {
+	return ethereum.Message{To: &l.contract, Data: contracts.NetworkABI.Methods[view].ID}
 }

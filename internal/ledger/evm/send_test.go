@@ -10,6 +10,8 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/parley-node/parley/contracts"
+	"github.com/parley-node/parley/internal/ethereum"
+	"github.com/parley-node/parley/internal/ethereum/ethtest"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/wire"
 )
@@ -19,12 +21,12 @@ func testPin(i byte) ledger.PinCall {
 }
 
 // solo is a network of one member on a fresh chain.
-func solo(t testing.TB, o chainOptions, change func(*Config)) (*testChain, *Ledger, party) {
+func solo(t testing.TB, o ethtest.Options, change func(*Config)) (*ethtest.Chain, *Ledger, party) {
 	t.Helper()
 	ps, funded := parties(t, 1)
-	c := newTestChain(t, o, funded...)
+	c := ethtest.New(t, o, funded...)
 	d := deploy(t, c, ps...)
-	cfg := Config{URLs: []string{c.http()}, Contract: d.Contract, FromBlock: d.Block, Keys: ps[0].keys, Fees: c.fees()}
+	cfg := Config{URLs: []string{c.HTTP()}, Contract: d.Contract, FromBlock: d.Block, Keys: ps[0].keys, Fees: feesOf(c)}
 	if change != nil {
 		change(&cfg)
 	}
@@ -66,12 +68,12 @@ func decodeTx(t testing.TB, tx ledger.Signed) *types.Transaction {
 }
 
 func TestPrices(t *testing.T) {
-	priced, auto, p := solo(t, chainOptions{priced: true}, nil)
+	priced, auto, p := solo(t, ethtest.Options{Priced: true}, nil)
 	n := nonceOf(t, auto, p.key)
 
 	first := decodeTx(t, sign(t, auto, p.key, n, 0, testPin(1)))
 	second := decodeTx(t, sign(t, auto, p.key, n, 1, testPin(1)))
-	base := priced.eth.BlockChain().CurrentBlock().BaseFee
+	base := priced.Head().BaseFee
 	if first.Type() != types.DynamicFeeTxType || first.GasFeeCap().Cmp(base) <= 0 || first.GasTipCap().Sign() <= 0 {
 		t.Errorf("automatic fees gave type %d, cap %v, tip %v with base fee %v", first.Type(), first.GasFeeCap(), first.GasTipCap(), base)
 	}
@@ -82,7 +84,7 @@ func TestPrices(t *testing.T) {
 		}
 	}
 	for fees, want := range map[Fees]uint8{FeesZero: types.LegacyTxType, FeesLegacy: types.LegacyTxType, FeesDynamic: types.DynamicFeeTxType} {
-		l := open(t, Config{URLs: []string{priced.http()}, Contract: wire.Address(auto.contract), Keys: p.keys, Fees: fees})
+		l := open(t, Config{URLs: []string{priced.HTTP()}, Contract: wire.Address(auto.contract), Keys: p.keys, Fees: fees})
 		tx := decodeTx(t, sign(t, l, p.key, n, 0, testPin(1)))
 		if tx.Type() != want || (tx.GasFeeCap().Sign() == 0) != (fees == FeesZero) {
 			t.Errorf("fees %d gave type %d and price %v", fees, tx.Type(), tx.GasFeeCap())
@@ -90,7 +92,7 @@ func TestPrices(t *testing.T) {
 	}
 
 	// A chain with free gas asks for nothing, and nothing is offered.
-	_, free, q := solo(t, chainOptions{}, func(cfg *Config) { cfg.Fees = FeesZero })
+	_, free, q := solo(t, ethtest.Options{}, func(cfg *Config) { cfg.Fees = FeesZero })
 	if tx := decodeTx(t, sign(t, free, q.key, 1, 3, testPin(1))); tx.GasPrice().Sign() != 0 {
 		t.Errorf("gas price %v on a free chain", tx.GasPrice())
 	}
@@ -99,7 +101,7 @@ func TestPrices(t *testing.T) {
 // A bump replaces a waiting transaction; the replaced one can then be proved
 // never to be mined, once the other is final.
 func TestReplacement(t *testing.T) {
-	c, l, p := solo(t, chainOptions{priced: true, lag: 2}, nil)
+	c, l, p := solo(t, ethtest.Options{Priced: true, Lag: 2}, nil)
 	n := nonceOf(t, l, p.key)
 	old, same, better := sign(t, l, p.key, n, 0, testPin(1)), sign(t, l, p.key, n, 0, testPin(2)), sign(t, l, p.key, n, 1, testPin(1))
 	send(t, l, old)
@@ -107,7 +109,7 @@ func TestReplacement(t *testing.T) {
 		t.Errorf("a second transaction at the same price: %v, want the advice to bump", err)
 	}
 	send(t, l, better)
-	c.mine()
+	c.Mine()
 	if err := l.Send(t.Context(), old); err == nil || errors.Is(err, ledger.ErrNonceUsed) {
 		t.Errorf("the replaced transaction before finality: %v, want an error that is not final", err)
 	}
@@ -117,7 +119,7 @@ func TestReplacement(t *testing.T) {
 	if settled, err := l.Outcome(t.Context(), better); settled || err != nil {
 		t.Errorf("the other's outcome before finality: %v %v", settled, err)
 	}
-	c.settle()
+	c.Settle()
 	if err := l.Send(t.Context(), old); !errors.Is(err, ledger.ErrNonceUsed) {
 		t.Errorf("the replaced transaction: %v, want ErrNonceUsed", err)
 	}
@@ -131,15 +133,15 @@ func TestReplacement(t *testing.T) {
 
 // A refused pin is mined as a failure, and told once that is final.
 func TestRefusedPin(t *testing.T) {
-	c, l, p := solo(t, chainOptions{lag: 1}, nil)
+	c, l, p := solo(t, ethtest.Options{Lag: 1}, nil)
 	tx := sign(t, l, p.spare, 0, 0, testPin(1)) // not a key of the contract
 	send(t, l, tx)
-	c.mine()
+	c.Mine()
 	send(t, l, tx) // the chain has it; that it failed is not final
 	if settled, err := l.Outcome(t.Context(), tx); settled || err != nil {
 		t.Errorf("outcome before finality: %v %v", settled, err)
 	}
-	c.mine()
+	c.Mine()
 	var refusal *ledger.Refusal
 	if settled, err := l.Outcome(t.Context(), tx); !settled || !errors.As(err, &refusal) || !strings.Contains(refusal.Reason, p.spare.String()) {
 		t.Errorf("outcome: %v %v, want a refusal that names the account", settled, err)
@@ -151,7 +153,7 @@ func TestRefusedPin(t *testing.T) {
 
 // A refused administrative call burns no nonce.
 func TestRefusedBeforeSending(t *testing.T) {
-	_, l, p := solo(t, chainOptions{}, nil)
+	_, l, p := solo(t, ethtest.Options{}, nil)
 	n := nonceOf(t, l, p.key)
 	var refusal *ledger.Refusal
 	err := l.Send(t.Context(), sign(t, l, p.key, n, 0, ledger.VoteCall{ID: 7}))
@@ -165,9 +167,9 @@ func TestRefusedBeforeSending(t *testing.T) {
 
 func TestNoFunds(t *testing.T) {
 	ps, funded := parties(t, 1)
-	c := newTestChain(t, chainOptions{priced: true}, funded[0])
+	c := ethtest.New(t, ethtest.Options{Priced: true}, funded[0])
 	d := deploy(t, c, ps...)
-	l := open(t, Config{URLs: []string{c.http()}, Contract: d.Contract, Keys: ps[0].keys})
+	l := open(t, Config{URLs: []string{c.HTTP()}, Contract: d.Contract, Keys: ps[0].keys})
 	err := l.Send(t.Context(), sign(t, l, ps[0].spare, 0, 0, testPin(1)))
 	if err == nil || !strings.Contains(err.Error(), "needs funds") {
 		t.Errorf("got %v, want the advice to fund the account", err)
@@ -176,7 +178,7 @@ func TestNoFunds(t *testing.T) {
 
 // The fixed gas of a pin holds for the largest and costliest one.
 func TestGasOfLargestPin(t *testing.T) {
-	c, l, p := solo(t, chainOptions{}, nil)
+	c, l, p := solo(t, ethtest.Options{}, nil)
 	call := testPin(1)
 	call.Pin.Control = make([]byte, 64<<10)
 	for i := range call.Pin.Control {
@@ -190,7 +192,7 @@ func TestGasOfLargestPin(t *testing.T) {
 	}
 	tx := sign(t, l, p.key, nonceOf(t, l, p.key), 0, call)
 	send(t, l, tx)
-	c.mine()
+	c.Mine()
 	if settled, err := l.Outcome(t.Context(), tx); !settled || err != nil {
 		t.Errorf("the largest pin: %v %v", settled, err)
 	}
@@ -206,21 +208,21 @@ func TestGasOfLargestPin(t *testing.T) {
 }
 
 func receiptOf(t testing.TB, l *Ledger, tx ledger.Signed) (*receipt, error) {
-	return call[*receipt](t.Context(), l.endpoints, "eth_getTransactionReceipt", common.Hash(tx.Hash))
+	return ethereum.Call[*receipt](t.Context(), l.endpoints, "eth_getTransactionReceipt", common.Hash(tx.Hash))
 }
 
 // A custom contract carries a pin for a member who never sends a transaction.
 func TestCarriedPin(t *testing.T) {
-	c, l, p := solo(t, chainOptions{}, nil)
+	c, l, p := solo(t, ethtest.Options{}, nil)
 	// The custom contract is made by a plain account and passes call data on.
 	create := ledger.ContractCall{Data: passOn(l.contract)}
 	tx := sign(t, l, p.spare, 0, 0, create)
 	send(t, l, tx)
-	c.mine()
+	c.Mine()
 	custom := contracts.AddressOf(p.spare, 0)
 
 	pin := testPin(9).Pin
-	digest := wire.CarriedPinDigest(testChainID, wire.Address(l.contract), custom, 1000, pin)
+	digest := wire.CarriedPinDigest(ethtest.ChainID, wire.Address(l.contract), custom, 1000, pin)
 	signature, err := p.keys.Sign(t.Context(), p.key, digest, "carried pin")
 	if err != nil {
 		t.Fatal(err)
@@ -236,7 +238,7 @@ func TestCarriedPin(t *testing.T) {
 	carry := ledger.ContractCall{To: &custom, Data: input}
 	tx = sign(t, l, p.spare, 1, 0, carry)
 	send(t, l, tx)
-	c.mine()
+	c.Mine()
 	rs, _ := records(t, l, 3, 1)
 	got, ok := rs[0].Body.(ledger.Pinned)
 	if !ok || got.Via != custom || got.Org != p.org || got.Pin.Root != pin.Root || rs[0].Signer != p.key || rs[0].TxHash != tx.Hash {
@@ -267,8 +269,8 @@ func passOn(target common.Address) []byte {
 
 func TestDeployRefusal(t *testing.T) {
 	ps, funded := parties(t, 1)
-	c := newTestChain(t, chainOptions{auto: true}, funded...)
-	l := open(t, Config{URLs: []string{c.http()}, Keys: ps[0].keys, Fees: FeesZero})
+	c := ethtest.New(t, ethtest.Options{Auto: true}, funded...)
+	l := open(t, Config{URLs: []string{c.HTTP()}, Keys: ps[0].keys, Fees: FeesZero})
 	_, err := l.Deploy(t.Context(), ps[0].key, Founding{Params: ledger.DefaultParams})
 	var refusal *ledger.Refusal
 	if !errors.As(err, &refusal) || refusal.Reason != meanings["NoFounder"] {

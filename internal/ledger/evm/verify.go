@@ -10,6 +10,7 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/rpc"
 
+	"github.com/parley-node/parley/internal/ethereum"
 	"github.com/parley-node/parley/internal/ledger"
 	"github.com/parley-node/parley/wire"
 )
@@ -27,12 +28,12 @@ type Verified struct {
 // Verify reads a record from the chain again, and follows it from the log to
 // its transaction's receipt and the block that is on the chain at that height.
 func (l *Ledger) Verify(ctx context.Context, number uint64) (v Verified, err error) {
-	err = l.endpoints.do(ctx, func(ctx context.Context, c *rpc.Client) error {
+	err = l.endpoints.Do(ctx, func(ctx context.Context, c *rpc.Client) error {
 		head, _, err := l.heads(ctx, c)
 		if err != nil {
 			return err
 		}
-		log, err := l.find(ctx, c, number, head.number())
+		log, err := l.find(ctx, c, number, head.Height())
 		if err != nil {
 			return err
 		}
@@ -59,7 +60,7 @@ func (l *Ledger) Verify(ctx context.Context, number uint64) (v Verified, err err
 // VerifyTransaction reads the network contract's records of one transaction
 // from the chain again, in order. It gives ErrNoRecord if there are none.
 func (l *Ledger) VerifyTransaction(ctx context.Context, tx wire.Hash) (v []Verified, err error) {
-	err = l.endpoints.do(ctx, func(ctx context.Context, c *rpc.Client) error {
+	err = l.endpoints.Do(ctx, func(ctx context.Context, c *rpc.Client) error {
 		v, err = l.inTransaction(ctx, c, common.Hash(tx))
 		return err
 	})
@@ -82,7 +83,7 @@ func (l *Ledger) inTransaction(ctx context.Context, c *rpc.Client, tx common.Has
 		return nil, err
 	}
 	// The block at this height now, and its own list of logs: not the receipt's word.
-	block, err := headerIfAny(ctx, c, blockTag(mined.BlockNumber))
+	block, err := ethereum.HeaderIfAny(ctx, c, ethereum.BlockTag(mined.BlockNumber))
 	if err != nil {
 		return nil, err
 	}
@@ -90,9 +91,9 @@ func (l *Ledger) inTransaction(ctx context.Context, c *rpc.Client, tx common.Has
 		return nil, fmt.Errorf("its block %d (%s) is not on the chain", uint64(mined.BlockNumber), wire.Hash(mined.BlockHash))
 	}
 	var listed []types.Log
-	var b batch
-	b.add(&listed, "eth_getLogs", filter{Address: l.contract, BlockHash: &block.Hash})
-	if err := b.run(ctx, c); err != nil {
+	var b ethereum.Batch
+	b.Add(&listed, "eth_getLogs", filter{Address: l.contract, BlockHash: &block.Hash})
+	if err := b.Run(ctx, c); err != nil {
 		return nil, err
 	}
 	times, err := l.times(ctx, c, block)
@@ -106,17 +107,17 @@ func (l *Ledger) inTransaction(ctx context.Context, c *rpc.Client, tx common.Has
 			continue
 		}
 		if !contains(listed, log) {
-			return nil, fmt.Errorf("block %d does not list the log %d of its receipt", block.number(), log.Index)
+			return nil, fmt.Errorf("block %d does not list the log %d of its receipt", block.Height(), log.Index)
 		}
 		r, err := decode(log)
 		if err != nil {
 			return nil, err
 		}
-		r.Block = block.block(times)
+		r.Block = blockOf(block, times)
 		out = append(out, Verified{
 			Record: r,
 			Final:  block.Number <= final.Number,
-			Depth:  head.number() - min(block.number(), head.number()),
+			Depth:  head.Height() - min(block.Height(), head.Height()),
 		})
 	}
 	if len(out) == 0 {

@@ -272,7 +272,8 @@ CREATE TABLE messages (
   audience        {{bytes}} NOT NULL,
   org             {{bytes}} NOT NULL, -- author's organisation
   root            {{bytes}},          -- batch it is in
-  idx             BIGINT              -- place in the batch
+  idx             BIGINT,             -- place in the batch
+  trace           TEXT NOT NULL DEFAULT '' -- traceparent of the request that made it
 );
 -- Indexes that end with namespace also count a namespace's rows without reading
 -- the rows themselves.
@@ -507,3 +508,111 @@ CREATE TABLE incidents (
   ref  TEXT NOT NULL,
   UNIQUE (kind, ref)
 );
+
+-- Contract gateway ------------------------------------------------------------
+
+-- Transactions that this node brings to a chain for applications. A row that is
+-- signed has its nonce and the newest attempt's bytes before anything is sent.
+CREATE TABLE chain_txs (
+  seq       {{serial}},
+  op        TEXT NOT NULL UNIQUE,  -- operations.id; of a filler its own
+  tx        TEXT,                  -- transactions.id; null of a filler
+  namespace TEXT NOT NULL,
+  kind      TEXT NOT NULL,         -- type of the operation, or filler
+  chain     BIGINT NOT NULL,
+  account   {{bytes}} NOT NULL,
+  nonce     BIGINT,                -- null while queued, unless the application chose it
+  target    {{bytes}} NOT NULL,    -- contract; empty to create one
+  value     TEXT NOT NULL,         -- wei, decimal
+  data      {{bytes}} NOT NULL,
+  gas       BIGINT NOT NULL,
+  fees      TEXT NOT NULL,         -- JSON: what the application offers; {} for the policy
+  state     TEXT NOT NULL,         -- queued, signed, succeeded, failed, cancelled
+  cancel    BOOLEAN NOT NULL DEFAULT FALSE, -- the application wants it off the chain
+  reason    TEXT NOT NULL DEFAULT '',       -- why it waits, or failed
+  created   BIGINT NOT NULL,
+  updated   BIGINT NOT NULL
+);
+CREATE INDEX chain_txs_work ON chain_txs (chain, account, seq) WHERE state IN ('queued', 'signed');
+CREATE UNIQUE INDEX chain_txs_nonce ON chain_txs (chain, account, nonce) WHERE state = 'signed';
+
+-- Every signed form of a transaction, oldest first. Any of them may be mined.
+CREATE TABLE chain_attempts (
+  seq      {{serial}},
+  chain_tx BIGINT NOT NULL,        -- chain_txs.seq
+  hash     {{bytes}} NOT NULL UNIQUE,
+  nonce    BIGINT NOT NULL,
+  raw      {{bytes}} NOT NULL,
+  cancels  BOOLEAN NOT NULL,       -- it only uses up the nonce
+  fees     TEXT NOT NULL,          -- JSON: gasPrice, or maxFeePerGas and maxPriorityFeePerGas
+  created  BIGINT NOT NULL,
+  error    TEXT NOT NULL DEFAULT ''-- what the chain had against it last
+);
+CREATE INDEX chain_attempts_tx ON chain_attempts (chain_tx, seq);
+
+-- Accounts for which nothing new is signed until they are resumed.
+CREATE TABLE suspended_signers (
+  chain   BIGINT NOT NULL,
+  account {{bytes}} NOT NULL,
+  reason  TEXT NOT NULL,
+  since   BIGINT NOT NULL,
+  PRIMARY KEY (chain, account)
+);
+
+-- Interfaces of contracts (FFI). Methods, events and errors are JSON arrays.
+CREATE TABLE interfaces (
+  seq          {{serial}},
+  id           TEXT NOT NULL UNIQUE,
+  message      TEXT,
+  namespace    TEXT NOT NULL,
+  name         TEXT NOT NULL,
+  network_name TEXT,
+  version      TEXT NOT NULL,
+  description  TEXT NOT NULL,
+  published    BOOLEAN NOT NULL,
+  methods      TEXT NOT NULL,
+  events       TEXT NOT NULL,
+  errors       TEXT NOT NULL,
+  UNIQUE (namespace, name, version)
+);
+CREATE UNIQUE INDEX interfaces_network ON interfaces (namespace, network_name, version) WHERE network_name IS NOT NULL;
+
+-- An interface at a place.
+CREATE TABLE contract_apis (
+  seq          {{serial}},
+  id           TEXT NOT NULL UNIQUE,
+  message      TEXT,
+  namespace    TEXT NOT NULL,
+  name         TEXT NOT NULL,
+  network_name TEXT,
+  interface    TEXT NOT NULL,      -- interfaces.id
+  location     TEXT,               -- JSON; null: each call says where
+  published    BOOLEAN NOT NULL,
+  UNIQUE (namespace, name)
+);
+CREATE UNIQUE INDEX contract_apis_network ON contract_apis (namespace, network_name) WHERE network_name IS NOT NULL;
+
+-- Who wants events of contracts, and how far each has come.
+CREATE TABLE listeners (
+  seq        {{serial}},
+  id         TEXT NOT NULL UNIQUE,
+  namespace  TEXT NOT NULL,
+  name       TEXT NOT NULL,
+  backend    TEXT NOT NULL,
+  interface  TEXT,
+  location   TEXT,                 -- JSON, of the first filter
+  event      TEXT NOT NULL,        -- JSON, of the first filter
+  signature  TEXT NOT NULL,
+  topic      TEXT NOT NULL,
+  options    TEXT NOT NULL,        -- JSON
+  filters    TEXT NOT NULL,        -- JSON
+  created    BIGINT NOT NULL,
+  chain      BIGINT NOT NULL,
+  start      BIGINT NOT NULL,      -- first block it wants
+  next_block BIGINT NOT NULL,      -- everything below is stored
+  block_hash {{bytes}} NOT NULL,   -- of the block below next_block; empty before the first
+  last_log   TEXT NOT NULL DEFAULT '', -- protocol id of the last event that was stored
+  UNIQUE (namespace, name)
+);
+CREATE INDEX listeners_topic ON listeners (namespace, topic);
+CREATE INDEX blockchain_events_listener ON blockchain_events (listener, seq) WHERE listener IS NOT NULL;

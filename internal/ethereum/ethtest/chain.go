@@ -1,4 +1,7 @@
-package evm
+// Package ethtest runs a whole Ethereum chain inside a test: go-ethereum with
+// JSON-RPC on a loopback port, whose blocks the test makes, and a proxy in front
+// of it that can be cut and can lie.
+package ethtest
 
 import (
 	"math/big"
@@ -23,25 +26,27 @@ import (
 	"github.com/parley-node/parley/wire"
 )
 
-const testChainID = 4711
+// ChainID is that of every test chain.
+const ChainID = 4711
 
-// testChain is go-ethereum in this process, with HTTP and WebSocket on a
+// Chain is go-ethereum in this process, with HTTP and WebSocket on a
 // loopback port. Blocks are made by the test, through the Engine API.
-type testChain struct {
+type Chain struct {
 	t     testing.TB
 	stack *node.Node
 	eth   *eth.Ethereum
 	api   *catalyst.ConsensusAPI
-	chainOptions
+	Options
 
 	mu sync.Mutex // one block at a time
 }
 
-type chainOptions struct {
-	priced bool   // a base fee; else gas is free
-	lag    uint64 // blocks from the head down to the final one
-	auto   bool   // a block as soon as a transaction waits
-	clock  bool   // parley_blockTime, as the bundled ledger has it
+// Options say how a chain makes blocks.
+type Options struct {
+	Priced bool   // a base fee; else gas is free
+	Lag    uint64 // blocks from the head down to the final one
+	Auto   bool   // a block as soon as a transaction waits
+	Clock  bool   // parley_blockTime, as the bundled ledger has it
 }
 
 // clock serves parley_blockTime: an eighth of a second per block.
@@ -51,21 +56,22 @@ func (clock) BlockTime(number rpc.BlockNumber) hexutil.Uint64 {
 	return hexutil.Uint64(max(number, 0)) * 125e6
 }
 
-func newTestChain(t testing.TB, o chainOptions, funded ...wire.Address) *testChain {
+// New starts a chain that knows some accounts.
+func New(t testing.TB, o Options, funded ...wire.Address) *Chain {
 	t.Helper()
 	cc := *params.AllDevChainProtocolChanges
-	cc.ChainID = big.NewInt(testChainID)
+	cc.ChainID = big.NewInt(ChainID)
 	cc.PragueTime, cc.OsakaTime, cc.BogotaTime = new(uint64), nil, nil
 	alloc := core.SystemContractAllocs()
 	for _, a := range funded {
 		balance := big.NewInt(1) // a wholly unknown account may have only one transaction waiting
-		if o.priced {
+		if o.Priced {
 			balance.Lsh(balance, 90)
 		}
 		alloc[common.Address(a)] = types.Account{Balance: balance}
 	}
 	genesis := &core.Genesis{Config: &cc, GasLimit: 2_000_000_000, BaseFee: new(big.Int), Difficulty: new(big.Int), Alloc: alloc}
-	if o.priced {
+	if o.Priced {
 		genesis.BaseFee = big.NewInt(params.InitialBaseFee)
 	}
 
@@ -76,12 +82,12 @@ func newTestChain(t testing.TB, o chainOptions, funded ...wire.Address) *testCha
 	nc.WSHost, nc.WSPort, nc.WSModules = "127.0.0.1", 0, []string{"eth", "parley"}
 	nc.AuthAddr, nc.AuthPort, nc.IPCPath = "127.0.0.1", 0, ""
 	ec := ethconfig.Defaults
-	ec.Genesis, ec.NetworkId, ec.SyncMode = genesis, testChainID, ethconfig.FullSync
+	ec.Genesis, ec.NetworkId, ec.SyncMode = genesis, ChainID, ethconfig.FullSync
 	ec.StateScheme, ec.NoPruning = "hash", true
 	ec.DatabaseCache, ec.TrieCleanCache, ec.TrieDirtyCache, ec.SnapshotCache = 8, 8, 8, 8
 	ec.TxPool.NoLocals, ec.TxPool.Journal = true, ""
 	ec.Miner.GasCeil = genesis.GasLimit
-	c := &testChain{t: t, chainOptions: o}
+	c := &Chain{t: t, Options: o}
 	var err error
 	check := func() {
 		t.Helper()
@@ -94,7 +100,7 @@ func newTestChain(t testing.TB, o chainOptions, funded ...wire.Address) *testCha
 	c.eth, err = eth.New(c.stack, &ec)
 	check()
 	c.stack.RegisterAPIs([]rpc.API{{Namespace: "eth", Service: filters.NewFilterAPI(filters.NewFilterSystem(c.eth.APIBackend, filters.Config{}))}})
-	if o.clock {
+	if o.Clock {
 		c.stack.RegisterAPIs([]rpc.API{{Namespace: "parley", Service: clock{}}})
 	}
 	err = c.stack.Start()
@@ -104,45 +110,46 @@ func newTestChain(t testing.TB, o chainOptions, funded ...wire.Address) *testCha
 			t.Error(err)
 		}
 	})
-	if !o.priced {
+	if !o.Priced {
 		c.eth.TxPool().SetGasTip(new(big.Int))
 		err = c.eth.Miner().SetGasTip(new(big.Int))
 		check()
 	}
 	c.api = catalyst.NewConsensusAPI(c.eth)
 	c.setHead(c.eth.BlockChain().Genesis().Hash())
-	if o.auto {
+	if o.Auto {
 		c.mineOnDemand()
 	}
 	return c
 }
 
-func (c *testChain) http() string { return c.stack.HTTPEndpoint() }
-func (c *testChain) ws() string   { return c.stack.WSEndpoint() }
+// HTTP and WS are the chain's endpoints.
+func (c *Chain) HTTP() string { return c.stack.HTTPEndpoint() }
+func (c *Chain) WS() string   { return c.stack.WSEndpoint() }
 
-// fees suit the chain.
-func (c *testChain) fees() Fees {
-	if c.priced {
-		return FeesAuto
-	}
-	return FeesZero
+// Head is the newest block.
+func (c *Chain) Head() *types.Header { return c.eth.BlockChain().CurrentBlock() }
+
+// Header is the block with a number, nil if there is none.
+func (c *Chain) Header(number uint64) *types.Header {
+	return c.eth.BlockChain().GetHeaderByNumber(number)
 }
 
-// waiting reports whether a transaction could be mined.
-func (c *testChain) waiting() bool {
+// Waiting reports whether a transaction could be mined.
+func (c *Chain) Waiting() bool {
 	pending, _ := c.eth.TxPool().Stats()
 	return pending > 0
 }
 
-// settle mines what waits and makes it final.
-func (c *testChain) settle() {
-	for range c.lag + 1 {
-		c.mine()
+// Settle mines what waits and makes it final.
+func (c *Chain) Settle() {
+	for range c.Lag + 1 {
+		c.Mine()
 	}
 }
 
 // mineOnDemand makes blocks until the test ends.
-func (c *testChain) mineOnDemand() {
+func (c *Chain) mineOnDemand() {
 	waiting := make(chan core.NewTxsEvent, 1024)
 	sub := c.eth.TxPool().SubscribeTransactions(waiting, true)
 	var done sync.WaitGroup
@@ -150,7 +157,7 @@ func (c *testChain) mineOnDemand() {
 		for {
 			select {
 			case <-waiting:
-				c.mine()
+				c.Mine()
 			case <-sub.Err():
 				return
 			}
@@ -162,15 +169,15 @@ func (c *testChain) mineOnDemand() {
 	})
 }
 
-// mine makes one block of what waits, on the head.
-func (c *testChain) mine() common.Hash {
+// Mine makes one block of what waits, on the head.
+func (c *Chain) Mine() common.Hash {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.mineOn(c.eth.BlockChain().CurrentBlock(), 0)
 }
 
 // mineOn makes a block on a parent; salt makes it differ from others there.
-func (c *testChain) mineOn(parent *types.Header, salt byte) common.Hash {
+func (c *Chain) mineOn(parent *types.Header, salt byte) common.Hash {
 	if err := c.eth.TxPool().Sync(); err != nil {
 		c.t.Error(err)
 		return common.Hash{}
@@ -200,10 +207,10 @@ func (c *testChain) mineOn(parent *types.Header, salt byte) common.Hash {
 	return envelope.ExecutionPayload.BlockHash
 }
 
-// setHead makes a block the head, and the one lag below it final.
-func (c *testChain) setHead(head common.Hash) {
+// setHead makes a block the head, and the one Lag below it final.
+func (c *Chain) setHead(head common.Hash) {
 	final := c.eth.BlockChain().GetHeaderByHash(head)
-	for range c.lag {
+	for range c.Lag {
 		if final.Number.Sign() > 0 {
 			final = c.eth.BlockChain().GetHeaderByHash(final.ParentHash)
 		}
@@ -214,8 +221,8 @@ func (c *testChain) setHead(head common.Hash) {
 	}
 }
 
-// reorg replaces the newest blocks by as many other, empty ones and one more.
-func (c *testChain) reorg(depth int) {
+// Reorg replaces the newest blocks by as many other, empty ones and one more.
+func (c *Chain) Reorg(depth int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	chain := c.eth.BlockChain()

@@ -1,4 +1,4 @@
-package evm
+package ethtest
 
 import (
 	"bytes"
@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// proxy stands between a driver and a node, and can lie.
-type proxy struct {
+// Proxy stands between a driver and a node, and can lie.
+type Proxy struct {
 	target string
 	server *httptest.Server
 
@@ -19,37 +19,67 @@ type proxy struct {
 	down   bool
 	change func(method string, params []json.RawMessage, result json.RawMessage) json.RawMessage
 	asked  map[string]int // calls by method
+	fault  func(method string, done bool) bool
 }
 
-func newProxy(t testing.TB, target string) *proxy {
-	p := &proxy{target: target, asked: map[string]int{}}
+// NewProxy starts a proxy in front of an endpoint.
+func NewProxy(t testing.TB, target string) *Proxy {
+	p := &Proxy{target: target, asked: map[string]int{}}
 	p.server = httptest.NewServer(p)
 	t.Cleanup(p.server.Close)
 	return p
 }
 
-func (p *proxy) url() string { return p.server.URL }
+// URL is the proxy's own endpoint.
+func (p *Proxy) URL() string { return p.server.URL }
 
-// cut makes every request fail until it is restored.
-func (p *proxy) cut() (restore func()) {
-	p.set(true)
-	return func() { p.set(false) }
+// Cut makes every request fail until it is restored.
+func (p *Proxy) Cut() (restore func()) {
+	p.Set(true)
+	return func() { p.Set(false) }
 }
 
-func (p *proxy) set(down bool) {
+func (p *Proxy) Set(down bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.down = down
 }
 
-// lie changes results from now on; nil makes the answer an error.
-func (p *proxy) lie(change func(method string, params []json.RawMessage, result json.RawMessage) json.RawMessage) {
+// Lie changes results from now on; nil makes the answer an error.
+func (p *Proxy) Lie(change func(method string, params []json.RawMessage, result json.RawMessage) json.RawMessage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.change = change
 }
 
-func (p *proxy) count(method string) int {
+// Fail sets a function that is asked about each call before it is passed on, and
+// again when the chain has answered it (done). If it says true, the request fails:
+// lost in the first case, done but unknown to the caller in the second. Nil ends
+// that.
+func (p *Proxy) Fail(fault func(method string, done bool) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fault = fault
+}
+
+// fails asks about all calls of a request.
+func (p *Proxy) fails(requests []rpcRequest, done bool) bool {
+	p.mu.Lock()
+	fault := p.fault
+	p.mu.Unlock()
+	if fault == nil {
+		return false
+	}
+	for _, q := range requests {
+		if fault(q.Method, done) {
+			return true
+		}
+	}
+	return false
+}
+
+// Count is how often a method was asked for.
+func (p *Proxy) Count(method string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.asked[method]
@@ -61,7 +91,8 @@ type rpcRequest struct {
 	Params []json.RawMessage `json:"params"`
 }
 
-func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP passes requests on, or fails them.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
@@ -84,7 +115,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.asked[q.Method]++
 	}
 	p.mu.Unlock()
-	if down {
+	if down || p.fails(requests, false) {
 		http.Error(w, "down", http.StatusBadGateway)
 		return
 	}
@@ -97,6 +128,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	if p.fails(requests, true) {
+		http.Error(w, "lost", http.StatusBadGateway)
 		return
 	}
 	if change != nil {

@@ -1,0 +1,73 @@
+package api
+
+import "github.com/parley-node/parley/internal/access"
+
+// need is what a caller must have to be let to an operation.
+type need struct {
+	role     access.Role
+	payloads bool // and an auditor, the right to see payloads
+}
+
+// needs says for each operation, by its id, what it needs: the whole policy on
+// one page. An operation that does not stand here needs the highest role.
+//
+// What an auditor gets to see of values is in withhold.go.
+var needs = table(map[need][]string{
+	// Records and proofs.
+	{role: access.Auditor}: {
+		"getNamespaces", "getNamespace", "getStatus", "getStatusMultiparty", "getStatusLedger", "getStatusPeers", "getStatusIncidents",
+		"getMsgs", "getMsgByID", "getMsgData", "getMsgEvents", "getMsgTxn",
+		"getData", "getDataByID", "getDataMsgs", "getDatatypes", "getDatatypeByName",
+		"getGroups", "getGroupByHash", "getBatches", "getBatchByID", "getPins", "getNextPins",
+		"getTxns", "getTxnByID", "getTxnStatus", "getTxnOps", "getTxnBlockchainEvents", "getOps", "getOpByID",
+		"getBlockchainEvents", "getBlockchainEventByID", "getChartHistogram",
+		"getEvents", "getEventByID", "getEventStream",
+		"getIdentities", "getIdentityByID", "getIdentityDID", "getIdentityVerifiers", "getVerifiers", "getVerifierByID", "postVerifiersResolve",
+		"getNetworkOrgs", "getNetworkOrg", "getNetworkNodes", "getNetworkNode", "getNetworkIdentities", "getNetworkIdentityByDID", "getNetworkDIDDocByDID",
+		"getNetworkMembers", "getNetworkProposals", "getNetworkTransfers", "getNetworkTransfer", "verifyNetworkTransfer", "getContextBlockers",
+	},
+	{role: access.Auditor, payloads: true}: {"getDataValue", "getDataBlob", "getDataSubPaths"},
+
+	// Subscriptions, whose options are an application's, and whose positions move
+	// when their events are taken.
+	{role: access.Reader}: {
+		"getWebSockets", "getSubscriptions", "getSubscriptionByID", "getSubscriptionEventsFiltered", "getSubscriptionStream",
+		"postSubscriptionAck", "getSubscriptionDeliveries",
+	},
+
+	// What an application does.
+	{role: access.Operator}: {
+		"postNewMessageBroadcast", "postNewMessagePrivate", "postNewMessageRequestReply",
+		"postData", "deleteData", "postNewDatatype",
+		"postNewSubscription", "putSubscription", "deleteSubscription", "postSubscriptionDeliveryReplay",
+		"postNewIdentity", "patchUpdateIdentity",
+	},
+
+	// What binds the organisation, or changes the node.
+	{role: access.Admin}: {
+		"postNewOrganizationSelf", "postNodesSelf",
+		"postNetworkProposal", "postNetworkVote", "postNetworkKey", "deleteNetworkKey",
+	},
+})
+
+// table turns the policy around.
+func table(operations map[need][]string) map[string]need {
+	of := map[string]need{}
+	for n, ids := range operations {
+		for _, id := range ids {
+			of[id] = n
+		}
+	}
+	return of
+}
+
+// needs is what the operation needs.
+func (op *route) needs() need {
+	if op.id == "" {
+		return need{role: access.Auditor} // known, and not offered: there is nothing to guard
+	}
+	if n, ok := needs[op.id]; ok {
+		return n
+	}
+	return need{role: access.Admin}
+}
