@@ -55,13 +55,6 @@ func TestBackupAndRestore(t *testing.T) {
 	in.more(10)
 	allConfirmed(t, []*member{alice, bob}, "orders", out.ids())
 	allConfirmed(t, []*member{alice, bob}, "answers", in.ids())
-	eventually(t, "alice has told that she was restored", func(ctx context.Context) error {
-		list, err := alice.api.Incidents(ctx, query("kind", "restored"))
-		if err == nil && len(list) != 1 {
-			err = fmt.Errorf("%d incidents", len(list))
-		}
-		return err
-	})
 	command(t, "check", "--dir", alice.config.Dir, "--ledger")
 }
 

@@ -80,6 +80,10 @@ func TestRestoredNodeAbstains(t *testing.T) {
 			net.Exchange.Cut(author.Name, v.Name)
 		}
 		lost := author.Broadcast(`1`, "t").Header.ID
+		author.Until("the batch is sealed", func(tx *store.Tx) (bool, error) {
+			m, err := store.Optional(tx.MessageByID(author.Namespace, lost))
+			return m != nil && m.Root != nil, err
+		})
 		undo := author.forgeReceipts(voters[:2], lost)
 		author.Until("the pin is on the ledger", func(tx *store.Tx) (bool, error) {
 			m, err := store.Optional(tx.MessageByID(author.Namespace, lost))
