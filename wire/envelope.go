@@ -111,10 +111,13 @@ func (u Unpinned) Signer() (Address, error) {
 	return RecoverAddress(digest, u.Signature)
 }
 
-// Activated tells a member that joined with an epoch which pin made it current
-// (kind "activated").
+// Activated tells a member that joins with an epoch which pin made it current
+// (kind "activated"). The receiver cannot read that pin; what is enclosed shows
+// whose word it is to take.
 type Activated struct {
-	_          struct{} `cbor:",toarray"`
-	Definition Hash     // of the epoch
-	Pin        uint64   // number of the record on the ledger
+	_          struct{}        `cbor:",toarray"`
+	Definition Hash            // of the epoch
+	Pin        uint64          // number of the record on the ledger
+	Previous   EpochDefinition // of the epoch before
+	Receipts   []Receipt       // for the definition, as the pin holds them
 }

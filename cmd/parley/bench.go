@@ -24,7 +24,7 @@ type benchCmd struct {
 	ReceiverKeyFile string `type:"path" help:"File with the API key for the receiver, if it is another one." placeholder:"FILE"`
 	PID             []int  `name:"pid" help:"Process to measure; may be repeated." placeholder:"PID"`
 
-	Kind     []string      `default:"private" enum:"private,broadcast,blob,list" help:"What to measure, one after the other: private, broadcast, blob, list."`
+	Kind     []string      `default:"private" enum:"private,broadcast,blob,list,contracts" help:"What to measure, one after the other: private, broadcast, blob, list, contracts."`
 	Rate     float64       `help:"Messages a second; without it, as fast as it goes." placeholder:"N"`
 	Dir      string        `type:"existingdir" help:"Folder on the volume of the nodes: measures what the machine can do, to compare with. --demo does so by itself." placeholder:"DIR"`
 	Posters  int           `default:"50" help:"Concurrent requests."`
@@ -38,7 +38,8 @@ type benchCmd struct {
 // Help adds to --help.
 func (benchCmd) Help() string {
 	return `Posts to one node and listens at another: the latency is the time from the POST to
-the event message_confirmed at the receiver. Ends with 1 if a request fails, or a
+the event message_confirmed at the receiver; of contracts, to the event at the sender
+that a transaction is final. Ends with 1 if a request fails, or a
 message is missing or arrives twice.`
 }
 

@@ -44,6 +44,7 @@ type cli struct {
 	Backup  backupCmd  `cmd:"" help:"Copy an organisation's folder while its node runs."`
 	Restore restoreCmd `cmd:"" help:"Make an organisation's folder of a backup."`
 	Migrate migrateCmd `cmd:"" help:"Move a node's database to PostgreSQL, or to another release."`
+	Signer  signerCmd  `cmd:"" help:"Sign transactions for nodes elsewhere."`
 	Ledger  ledgerCmd  `cmd:"" help:"Run a validator of the bundled ledger by itself."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -83,12 +84,15 @@ func fill(path string, values map[string]string) string {
 
 func TestThePolicyAndTheTableOfRoutesFit(t *testing.T) {
 	known := map[string]bool{}
+	asks := []string{ // a POST, and changes nothing
+		"postVerifiersResolve", "postSubscriptionAck", "postContractQuery", "postContractAPIQuery", "postGenerateContractInterface", "postContractListenerSignature",
+	}
 	for _, op := range api.Operations() {
 		known[op.ID] = true
 		if op.ID != "" && !op.Stated {
 			t.Errorf("%s %s (%s) stands in no line of the policy: add it to needs", op.Method, op.Path, op.ID)
 		}
-		if changes := op.Method != http.MethodGet && op.ID != "postVerifiersResolve" && op.ID != "postSubscriptionAck"; changes && op.ID != "" && op.Role < access.Operator {
+		if changes := op.Method != http.MethodGet && !slices.Contains(asks, op.ID); changes && op.ID != "" && op.Role < access.Operator {
 			t.Errorf("%s %s changes something, and needs only %s", op.Method, op.Path, op.Role)
 		}
 	}

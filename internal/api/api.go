@@ -38,7 +38,7 @@ type Deps struct {
 	Streams       *event.Streams  // nil for ones that end with their connections alone
 	Deliveries    *event.Outbound // nil if this node makes none: then nothing can be replayed
 	Blobs         blob.Store
-	Contracts     *contract.Service // nil in a namespace without a chain for contracts: then these operations are refused
+	Contracts     *contract.Service // without a chain only definitions can be read and published
 
 	// Verify reads a record of the network contract from the chain again and
 	// checks it against the stored one. Nil if this node cannot: then asking is

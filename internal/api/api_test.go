@@ -44,7 +44,7 @@ func serve(t *testing.T, m *nodetest.Member, change func(*api.Deps)) *site {
 	d := api.Deps{
 		Namespace: m.Namespace, Description: "test", Created: store.Time(1e18), Version: "0.0.0-test",
 		DB: m.DB, Messages: m.Messages, Network: m.Network, Log: m.Events, Subscriptions: m.Subscriptions,
-		WebSockets: sockets, Blobs: m.Blobs, ClaimOrg: m.ClaimOrg, ClaimNode: m.ClaimNode,
+		WebSockets: sockets, Blobs: m.Blobs, Contracts: m.Contracts, ClaimOrg: m.ClaimOrg, ClaimNode: m.ClaimNode,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	if change != nil {

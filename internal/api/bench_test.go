@@ -19,7 +19,7 @@ func benchSite(b *testing.B, members int) (*nodetest.Member, *client.Client) {
 	m := nodetest.Network(b, members).Members[0]
 	handler := api.New(api.Deps{
 		Namespace: m.Namespace, DB: m.DB, Messages: m.Messages, Network: m.Network, Log: m.Events, Subscriptions: m.Subscriptions,
-		WebSockets: event.NewWebSockets(event.WebSocketConfig{}, m.Subscriptions), Blobs: m.Blobs, ClaimOrg: m.ClaimOrg, ClaimNode: m.ClaimNode,
+		WebSockets: event.NewWebSockets(event.WebSocketConfig{}, m.Subscriptions), Blobs: m.Blobs, Contracts: m.Contracts, ClaimOrg: m.ClaimOrg, ClaimNode: m.ClaimNode,
 	}).Public
 	server := httptest.NewServer(handler)
 	b.Cleanup(server.Close)

@@ -46,7 +46,7 @@ func contractRoutes() []route {
 		{post, "apis", "postNewContractAPI", "Makes a contract API of an interface and a location", body(postAPI), publish.io(contract.APIInput{}, store.ContractAPI{})},
 		{get, "apis", "getContractAPIs", "Lists contract APIs", getAPIs, filtered(store.ContractAPIs)},
 		{get, "apis/{apiName}", "getContractAPIByName", "Reads a contract API", getAPI, spec{out: store.ContractAPI{}}},
-		{put, "apis/{id}", "putContractAPI", "Changes the interface of a contract API", body(putAPI), confirm.io(contract.APIInput{}, store.ContractAPI{})},
+		{put, "apis/{apiName}", "putContractAPI", "Changes the interface of a contract API, which is named by id", body(putAPI), confirm.io(contract.APIInput{}, store.ContractAPI{})},
 		{remove, "apis/{apiName}", "deleteContractAPI", "Deletes a contract API that is not published", deleteAPI, spec{status: http.StatusNoContent}},
 		{get, "apis/{apiName}/interface", "getContractAPIInterface", "Reads the interface of a contract API", getAPIInterface, spec{out: abi.Interface{}}},
 		{post, "apis/{apiName}/publish", "postContractAPIPublish", "Makes a contract API known to all members", body(postAPIPublish), confirm.io(publishInterface{}, store.ContractAPI{})},
@@ -54,18 +54,27 @@ func contractRoutes() []route {
 		{post, "apis/{apiName}/query/{methodPath}", "postContractAPIQuery", "Calls a method without a transaction", body(postAPIQuery), spec{light: true}.io(contract.CallRequest{}, map[string]any{})},
 		{post, "apis/{apiName}/listeners/{eventPath}", "postContractAPIListeners", "Listens to an event of a contract API", body(postAPIListener), spec{}.io(contract.ListenerInput{}, store.Listener{})},
 		{get, "apis/{apiName}/listeners/{eventPath}", "getContractAPIListeners", "Lists the listeners to an event of a contract API", getAPIListeners, filtered(store.Listeners)},
-		{get, "apis/{apiName}/api/{document}", "", "", getAPIDocument, spec{}},
 	}
 	for i := range routes {
-		routes[i].handle = gateway(routes[i].handle)
+		if needsChain[routes[i].id] {
+			routes[i].handle = gateway(routes[i].handle)
+		}
 	}
 	return routes
+}
+
+// needsChain are the operations that ask a chain, or send it something. The
+// others read and write definitions, which every member of a network has.
+var needsChain = map[string]bool{
+	"postContractDeploy": true, "postContractInvoke": true, "postContractQuery": true, "postContractAPIInvoke": true, "postContractAPIQuery": true,
+	"postNewContractListener": true, "postContractAPIListeners": true,
+	"postContractSignerSuspend": true, "postContractSignerResume": true, "postOpCancel": true, "postOpReplace": true,
 }
 
 // gateway refuses calls in a namespace that has no chain for contracts.
 func gateway(h handler) handler {
 	return func(c *call) (any, error) {
-		if c.Contracts == nil || c.Contracts.Chain == nil {
+		if c.Contracts.Chain == nil {
 			return nil, errs.BadRequest("FF10414", "This namespace has no contract gateway; configure a chain for it")
 		}
 		return h(c)
@@ -219,7 +228,7 @@ type listenerWithStatus struct {
 
 func getListener(c *call) (any, error) {
 	l, err := c.Contracts.Listener(c.ctx(), c.path("nameOrId"))
-	if err != nil || !c.flag("fetchstatus") {
+	if err != nil || !c.flag("fetchstatus") || c.Contracts.Chain == nil {
 		return l, err
 	}
 	status, err := c.Contracts.ListenerStatus(c.ctx(), l)
@@ -233,7 +242,12 @@ func deleteListener(c *call) (any, error) {
 	return nil, c.Contracts.DeleteListener(c.ctx(), c.path("nameOrId"))
 }
 
-func getSigners(c *call) (any, error) { return c.Contracts.Transactions.Signers(c.ctx()) }
+func getSigners(c *call) (any, error) {
+	if c.Contracts.Chain == nil {
+		return []transaction.Signer{}, nil
+	}
+	return c.Contracts.Transactions.Signers(c.ctx())
+}
 
 // suspension says why an account is suspended.
 type suspension struct {
@@ -284,18 +298,9 @@ func postReplaceTransaction(c *call, in json.RawMessage) (any, error) {
 
 // located gives a contract API its URLs, under the address that the client used.
 func (c *call) located(a *store.ContractAPI) *store.ContractAPI {
-	at := c.origin() + base + "namespaces/" + c.Namespace + "/apis/" + a.Name
+	at := c.publicURL(c.r) + base + "namespaces/" + c.Namespace + "/apis/" + a.Name
 	a.URLs = store.ContractURLs{API: at, OpenAPI: at + "/api/swagger.json", UI: at + "/api"}
 	return a
-}
-
-// origin is the scheme and host that the client used.
-func (c *call) origin() string {
-	scheme := "http"
-	if c.r.TLS != nil || c.r.Header.Get("X-Forwarded-Proto") == "https" {
-		scheme = "https"
-	}
-	return scheme + "://" + c.r.Host
 }
 
 func postAPI(c *call, in contract.APIInput) (any, error) {
@@ -327,7 +332,7 @@ func postAPIPublish(c *call, in publishInterface) (any, error) {
 }
 
 func putAPI(c *call, in contract.APIInput) (any, error) {
-	id, err := c.uuid("id")
+	id, err := c.uuid("apiName") // by id, unlike the other operations
 	if err != nil {
 		return nil, err
 	}
@@ -431,16 +436,15 @@ func getAPIListeners(c *call) (any, error) {
 	return listQuery(c, store.Listeners, q)
 }
 
-// getAPIDocument describes a contract API as OpenAPI.
-func getAPIDocument(c *call) (any, error) {
-	switch c.path("document") {
-	case "openapi.json", "swagger.json":
-	default:
-		return nil, errs.NoSuch("document", c.path("document"))
+// contractDocument describes a contract API as OpenAPI.
+func (s *server) contractDocument(r *http.Request) (object, string, error) {
+	if ns := r.PathValue("ns"); ns != "" && s.localName(ns) != s.Namespace {
+		return nil, "", noNamespace(ns)
 	}
-	a, err := c.Contracts.API(c.ctx(), c.path("apiName"))
+	a, err := s.Contracts.API(r.Context(), r.PathValue("apiName"))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return c.Contracts.OpenAPI(c.ctx(), c.located(a))
+	doc, err := s.Contracts.OpenAPI(r.Context(), a)
+	return doc, base + "namespaces/" + s.Namespace + "/apis/" + a.Name, err
 }

@@ -17,7 +17,7 @@ func handlerOf(f *testing.F) http.Handler {
 	m := nodetest.Network(f, 1).Members[0]
 	return api.New(api.Deps{
 		Namespace: m.Namespace, DB: m.DB, Messages: m.Messages, Network: m.Network, Log: m.Events, Subscriptions: m.Subscriptions,
-		WebSockets: event.NewWebSockets(event.WebSocketConfig{}, m.Subscriptions), Blobs: m.Blobs, ClaimOrg: m.ClaimOrg, ClaimNode: m.ClaimNode,
+		WebSockets: event.NewWebSockets(event.WebSocketConfig{}, m.Subscriptions), Blobs: m.Blobs, Contracts: m.Contracts, ClaimOrg: m.ClaimOrg, ClaimNode: m.ClaimNode,
 	}).Public
 }
 

@@ -59,7 +59,9 @@ func (s *server) describe(title string, routes []route) object {
 var meanings = map[string]string{
 	"ns": "Name of a namespace", "msgid": "Id of a message", "dataid": "Id of a data item", "parent": "Folder of blobs", "name": "Name", "version": "Version",
 	"hash": "Hash: 64 hexadecimal digits", "batchid": "Id of a batch", "txnid": "Id of a transaction", "opid": "Id of an operation", "collection": "Name of a collection, such as messages",
-	"eid": "Id of an event", "subid": "Id of a subscription", "did": "DID, or id of a delivery", "iid": "Id or DID of an identity", "nameOrId": "Name or id",
+	"eid": "Id of an event", "subid": "Id of a subscription", "did": "DID, or id of a delivery", "iid": "Id or DID of an identity",
+	"interfaceId": "Id of an interface", "apiName": "Name of a contract API; to change it, its id", "methodPath": "Path name of a method", "eventPath": "Path name of an event",
+	"fetchchildren": "With methods, events and errors", "publish": "Make it known to all members", "nameOrId": "Name or id",
 	"number": "Number of a ledger record", "audience": "network, or the hash of a group", "topic": "Topic", "address": "Address of a signing key", "id": "Id",
 	"fetchdata": "With the values of the messages", "fetchreference": "With what the event speaks of", "fetchreferences": "With what the events speak of",
 	"fetchverifiers": "With the keys of the identities", "fetchstatus": "With the state of the moment",
@@ -265,6 +267,9 @@ func (s *server) ownDocuments(mux *http.ServeMux, routes []route) {
 		}
 		return below(), base + "namespaces/" + name, nil
 	})
+	for _, path := range []string{base, base + "namespaces/{ns}/"} {
+		s.documents(mux, path+"apis/{apiName}/api", "Contract API", s.contractDocument)
+	}
 	mux.HandleFunc("GET "+swaggerAssets+"/{file}", s.guarded("swagger", access.Auditor, s.swaggerAsset))
 }
 

@@ -5,10 +5,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/parley-node/parley/internal/contract"
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/ledger"
-	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/store"
 )
 
@@ -44,7 +44,7 @@ func postRewind(c *call, in pinRewind) (any, error) {
 // operationWithDetail is what ?fetchstatus makes of an operation.
 type operationWithDetail struct {
 	store.Operation
-	Detail *message.OperationDetail `json:"detail,omitempty"`
+	Detail any `json:"detail,omitempty"` // message.OperationDetail, or contract.Detail of a contract's transaction
 }
 
 func getOperation(c *call) (any, error) {
@@ -56,7 +56,17 @@ func getOperation(c *call) (any, error) {
 	if err != nil || !c.flag("fetchstatus") {
 		return op, err
 	}
+	if contract.IsOperation(op.Type) {
+		detail, err := c.Contracts.Detail(c.ctx(), op.ID)
+		if detail == nil { // refused before there was a transaction
+			return op, err
+		}
+		return operationWithDetail{op, detail}, err
+	}
 	detail, err := c.Messages.DetailOf(c.ctx(), &op)
+	if detail == nil {
+		return op, err
+	}
 	return operationWithDetail{op, detail}, err
 }
 
@@ -65,6 +75,13 @@ func postRetry(c *call) (any, error) {
 	id, err := c.uuid("opid")
 	if err != nil {
 		return nil, err
+	}
+	op, err := store.Get(c.ctx(), c.DB, store.Operations, c.Namespace, id.String())
+	if err != nil {
+		return nil, err
+	}
+	if contract.IsOperation(op.Type) {
+		return c.Contracts.Retry(c.ctx(), id)
 	}
 	return c.Messages.RetryOperation(c.ctx(), id)
 }

@@ -25,6 +25,9 @@ var needs = table(map[need][]string{
 		"getIdentities", "getIdentityByID", "getIdentityDID", "getIdentityVerifiers", "getVerifiers", "getVerifierByID", "postVerifiersResolve",
 		"getNetworkOrgs", "getNetworkOrg", "getNetworkNodes", "getNetworkNode", "getNetworkIdentities", "getNetworkIdentityByDID", "getNetworkDIDDocByDID",
 		"getNetworkMembers", "getNetworkProposals", "getNetworkTransfers", "getNetworkTransfer", "verifyNetworkTransfer", "getContextBlockers",
+		"getContractInterfaces", "getContractInterface", "getContractInterfaceByNameAndVersion", "postGenerateContractInterface",
+		"getContractListeners", "getContractListenerByNameOrID", "postContractListenerSignature", "getContractSigners",
+		"getContractAPIs", "getContractAPIByName", "getContractAPIInterface", "getContractAPIListeners",
 	},
 	{role: access.Auditor, payloads: true}: {"getDataValue", "getDataBlob", "getDataSubPaths"},
 
@@ -33,6 +36,7 @@ var needs = table(map[need][]string{
 	{role: access.Reader}: {
 		"getWebSockets", "getSubscriptions", "getSubscriptionByID", "getSubscriptionEventsFiltered", "getSubscriptionStream",
 		"postSubscriptionAck", "getSubscriptionDeliveries",
+		"postContractQuery", "postContractAPIQuery", // what a contract says
 	},
 
 	// What an application does.
@@ -41,12 +45,17 @@ var needs = table(map[need][]string{
 		"postData", "deleteData", "postNewDatatype",
 		"postNewSubscription", "putSubscription", "deleteSubscription", "postSubscriptionDeliveryReplay",
 		"postNewIdentity", "patchUpdateIdentity",
+		"postContractDeploy", "postContractInvoke", "postContractAPIInvoke", "postOpCancel", "postOpReplace",
+		"postNewContractInterface", "postContractInterfacePublish", "deleteContractInterface",
+		"postNewContractListener", "deleteContractListener", "postContractAPIListeners",
+		"postNewContractAPI", "putContractAPI", "deleteContractAPI", "postContractAPIPublish",
 	},
 
 	// What binds the organisation, or changes the node.
 	{role: access.Admin}: {
 		"postNewOrganizationSelf", "postNodesSelf",
 		"postNetworkProposal", "postNetworkVote", "postNetworkKey", "deleteNetworkKey",
+		"postContractSignerSuspend", "postContractSignerResume",
 	},
 })
 

@@ -23,7 +23,8 @@ const (
 	Private   = "private"
 	Broadcast = "broadcast"
 	Blob      = "blob"
-	List      = "list" // GET messages?limit=25
+	List      = "list"      // GET messages?limit=25
+	Contracts = "contracts" // invocations of a contract, by one signer
 )
 
 // Options of a measurement.
@@ -110,8 +111,10 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		r, err = runBlobs(ctx, o)
 	case List:
 		r, err = runList(ctx, o)
+	case Contracts:
+		r, err = runContracts(ctx, o)
 	default:
-		return nil, fmt.Errorf("kind %q is not one of private, broadcast, blob, list", o.Kind)
+		return nil, fmt.Errorf("kind %q is not one of private, broadcast, blob, list, contracts", o.Kind)
 	}
 	usage := watch.stop()
 	if r != nil {

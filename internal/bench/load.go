@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ const drainPatience = 30 * time.Second
 type load struct {
 	o       Options
 	msg     client.NewMessage
+	call    *client.ContractCall // in place of a message
 	track   *tracker
 	stopped time.Time // end of posting
 
@@ -36,14 +38,19 @@ func runMessages(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	return (&load{o: o, msg: msg, track: newTracker()}).measure(ctx, client.Filter{Events: "^message_(confirmed|rejected)$", Topic: "^" + topic + "$"})
+}
+
+// measure posts, and listens for the events that tell what became of it.
+func (l *load) measure(ctx context.Context, filter client.Filter) (*Result, error) {
+	o := l.o
 	listening, stop := context.WithCancel(ctx)
 	defer stop()
 	connected := make(chan struct{}, 16)
-	l := &load{o: o, msg: msg, track: newTracker()}
 	heard := make(chan error, 1)
 	go func() {
 		heard <- o.Receiver.Listen(listening, client.ListenOptions{
-			Filter:    client.Filter{Events: "^message_(confirmed|rejected)$", Topic: "^" + topic + "$"},
+			Filter:    filter,
 			Options:   client.SubscriptionOptions{ReadAhead: 500, Batch: true, BatchTimeout: "5ms"},
 			Connected: func() { connected <- struct{}{} },
 		}, l.hear)
@@ -104,39 +111,46 @@ func (l *load) hear(_ context.Context, events []client.Event) error {
 		if err != nil {
 			return fmt.Errorf("event %s: reference: %w", e.ID, err)
 		}
-		if e.Type == "message_rejected" {
-			l.failed(fmt.Errorf("message %s was rejected", id))
+		if e.Type == "message_rejected" || strings.HasSuffix(e.Type, "_op_failed") {
+			l.failed(fmt.Errorf("%s: %s", e.Type, id))
 		}
 		l.track.seen(id, now)
 	}
 	return nil
 }
 
-// send posts a message by the API call of its kind.
-func (l *load) send(ctx context.Context, options ...client.CallOption) (*client.Message, error) {
-	if l.o.Kind == Broadcast {
-		return l.o.Sender.Broadcast(ctx, l.msg, options...)
+// send posts one, by the API call of its kind, and returns its id.
+func (l *load) send(ctx context.Context, options ...client.CallOption) (id uuid.UUID, err error) {
+	if l.call != nil {
+		op, err := l.o.Sender.Invoke(ctx, *l.call, options...)
+		if err != nil {
+			return id, err
+		}
+		return uuid.Parse(op.ID)
 	}
-	return l.o.Sender.Private(ctx, l.msg, options...)
+	post := l.o.Sender.Private
+	if l.o.Kind == Broadcast {
+		post = l.o.Sender.Broadcast
+	}
+	m, err := post(ctx, l.msg, options...)
+	if err != nil {
+		return id, err
+	}
+	if l.msg.Group != nil { // the first one makes the group; the others name it by its hash
+		l.msg.Group, l.msg.Header.Group = nil, m.Header.Group
+	}
+	return uuid.Parse(m.Header.ID)
 }
 
 func (l *load) first(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, drainPatience)
 	defer cancel()
 	at := time.Now()
-	m, err := l.send(ctx, client.Confirm())
+	id, err := l.send(ctx, client.Confirm())
 	if err != nil {
-		return fmt.Errorf("post the first message: %w", err)
-	}
-	id, err := uuid.Parse(m.Header.ID)
-	if err != nil {
-		return fmt.Errorf("id of the first message: %w", err)
+		return fmt.Errorf("post the first %s: %w", l.o.Kind, err)
 	}
 	l.track.sent(id, at)
-	if m.Header.Group != "" {
-		// From now on by its hash: the sender need not look it up.
-		l.msg.Group, l.msg.Header.Group = nil, m.Header.Group
-	}
 	for l.track.missing() > 0 {
 		select {
 		case <-l.track.changed:
@@ -151,7 +165,11 @@ func (l *load) first(ctx context.Context) error {
 func (l *load) run(ctx context.Context, until time.Time) error {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	address, request, err := prepare(l.o.Sender.URL(), "/api/v1/namespaces/"+url.PathEscape(l.o.Sender.Namespace())+"/messages/"+l.o.Kind, l.msg)
+	path, body := "messages/"+l.o.Kind, any(l.msg)
+	if l.call != nil {
+		path, body = "contracts/invoke", l.call
+	}
+	address, request, err := prepare(l.o.Sender.URL(), "/api/v1/namespaces/"+url.PathEscape(l.o.Sender.Namespace())+"/"+path, body)
 	if err != nil {
 		return err
 	}

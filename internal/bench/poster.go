@@ -43,7 +43,7 @@ func prepare(base, path string, message any) (*url.URL, []byte, error) {
 	return u, b.Bytes(), nil
 }
 
-// post sends the message and returns its id.
+// post sends the message, or the call, and returns its id.
 func (p *poster) post(timeout time.Duration) (id uuid.UUID, err error) {
 	if p.conn == nil {
 		if err := p.dial(timeout); err != nil {
@@ -74,12 +74,16 @@ func (p *poster) post(timeout time.Duration) (id uuid.UUID, err error) {
 		return id, fmt.Errorf("HTTP %s: %s", resp.Status, bytes.TrimSpace(p.body.Bytes()))
 	}
 	var m struct {
+		ID     uuid.UUID `json:"id"` // of an operation
 		Header struct {
-			ID uuid.UUID `json:"id"`
+			ID uuid.UUID `json:"id"` // of a message
 		} `json:"header"`
 	}
 	if err := json.Unmarshal(p.body.Bytes(), &m); err != nil {
 		return id, fmt.Errorf("read the answer: %w", err)
+	}
+	if m.ID != uuid.Nil {
+		return m.ID, nil
 	}
 	return m.Header.ID, nil
 }

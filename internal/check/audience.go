@@ -251,8 +251,8 @@ func (r *replay) reached(a *audience, v wire.Vote, at uint64) (list []*entry) {
 		return list
 	}
 	roots, err := all(r.tx, func(rows *store.Rows, h *wire.Hash) error { return rows.Scan(h) },
-		`SELECT root FROM pins WHERE audience = $1 AND org = $2 AND state IN ('open', 'done') AND number >= $3 AND number < $4 ORDER BY number`,
-		a.id, *v.AllOf, int64(oldest), int64(at))
+		`SELECT root FROM pins WHERE audience = $1 AND org = $2 AND state IN ('open', 'done') AND number >= $3 AND number < $4 ORDER BY number DESC LIMIT 1024`,
+		a.id, *v.AllOf, int64(oldest), int64(at)) // the protocol's bound
 	r.note(err)
 	for _, root := range roots {
 		if e := r.find(a, entryID{a.id, *v.AllOf, root}, at); e != nil {

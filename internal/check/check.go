@@ -64,6 +64,7 @@ const (
 	Receipt    Kind = "receipt"    // a receipt that does not hold
 	Datatype   Kind = "datatype"   // datatypes against the definitions confirmed
 	Identity   Kind = "identity"   // identities against the claims confirmed
+	Contract   Kind = "contract"   // published interfaces and contract APIs against their definitions
 	Operation  Kind = "operation"  // an operation that should have ended, or should not
 	Outbox     Kind = "outbox"     // a parcel for or of something that is not there
 	Submission Kind = "submission" // a ledger call against the ledger

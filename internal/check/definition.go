@@ -20,6 +20,7 @@ type definitions struct {
 	datatypes  map[string]datatype // by name and version
 	identities map[string]*claimed // by DID
 	ids        map[wire.UUID]bool
+	contracts  contracts
 }
 
 type datatype struct {
@@ -107,7 +108,7 @@ func (s *schemas) compile(text []byte) *jsonschema.Schema {
 		s.compiled = map[string]*jsonschema.Schema{}
 	}
 	var schema *jsonschema.Schema
-	if doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text)); err == nil {
+	if doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text)); err == nil && writable(doc) {
 		c := jsonschema.NewCompiler()
 		c.UseLoader(alone{})
 		if c.AddResource("schema.json", doc) == nil {
@@ -144,6 +145,10 @@ func (j *judge) apply(r *replay, p *pending, m *judged) (reject string, err erro
 	switch m.header.Tag {
 	case "define_datatype":
 		return j.datatype(m), nil
+	case "define_ffi":
+		return j.defs.contracts.ffi(m), nil
+	case "define_contract_api":
+		return j.defs.contracts.api(m), nil
 	case "identity_claim":
 		return j.claim(r, p, m, org, name), nil
 	case "identity_update":
@@ -311,7 +316,7 @@ func (d *definitions) finish(c *checker) error {
 	for did := range identities {
 		c.differ(Identity, "identity "+did, "nothing", "claimed", rebuild)
 	}
-	return err
+	return errors.Join(err, d.contracts.finish(c))
 }
 
 func (i *claimed) text() string {

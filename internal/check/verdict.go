@@ -212,7 +212,7 @@ func (j *judge) message(r *replay, p *pending, i int, reject string) error {
 	m := &p.messages[i]
 	m.done = true
 	if reject == "" {
-		again, err := j.again(p.a.id, m.hash)
+		again, err := j.again(p, m)
 		if err != nil {
 			return err
 		}
@@ -226,29 +226,34 @@ func (j *judge) message(r *replay, p *pending, i int, reject string) error {
 	if reject != "" {
 		state = rejected
 	} else {
-		j.remember(p.a.id, m.hash)
+		j.remember(p, m.hash)
 	}
 	return j.verdict(r, p, i, state, reject, true)
 }
 
-// again tells whether a message with this hash is confirmed already. Only
-// hashes that the database has twice can be.
-func (j *judge) again(audience, hash wire.Hash) (bool, error) {
-	k := audience.String() + hash.String()
+// again tells whether a message with this hash, which covers its id, is confirmed
+// already in the epoch. Only those that the database has twice can be.
+func (j *judge) again(p *pending, m *judged) (bool, error) {
+	k := repeatKey(p, m.hash)
 	if was, known := j.repeated[k]; known {
 		return was, nil
 	}
-	n, err := count(j.c.tx, `SELECT COUNT(*) FROM messages WHERE hash = $1 AND audience = $2`, hash.String(), audience)
+	n, err := count(j.c.tx, `SELECT COUNT(*) FROM messages WHERE id = $1 AND hash = $2 AND audience = $3`, m.header.ID, m.hash.String(), p.a.id)
 	if n > 1 {
 		j.repeated[k] = false
 	}
 	return false, err
 }
 
-func (j *judge) remember(audience, hash wire.Hash) {
-	if _, known := j.repeated[audience.String()+hash.String()]; known {
-		j.repeated[audience.String()+hash.String()] = true
+func (j *judge) remember(p *pending, hash wire.Hash) {
+	k := repeatKey(p, hash)
+	if _, known := j.repeated[k]; known {
+		j.repeated[k] = true
 	}
+}
+
+func repeatKey(p *pending, hash wire.Hash) string {
+	return fmt.Sprint(p.a.id, p.pin.Epoch, hash)
 }
 
 // skip is the verdict about an entry that the members voted away. What was

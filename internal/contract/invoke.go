@@ -31,6 +31,12 @@ var ended = map[string]struct{ succeeded, failed string }{
 	OpDeploy: {"blockchain_contract_deploy_op_succeeded", "blockchain_contract_deploy_op_failed"},
 }
 
+// IsOperation says whether operations of a type are transactions of this package.
+func IsOperation(typ string) bool {
+	_, ok := ended[typ]
+	return ok
+}
+
 // Ended says whether an event tells how an operation ended, and whether well.
 func Ended(event string) (over, well bool) {
 	for _, e := range ended {
@@ -367,6 +373,13 @@ func (s *Service) Retry(ctx context.Context, id wire.UUID) (*store.Operation, er
 	again := *row
 	again.Op, again.Nonce, again.State, again.Cancel, again.Attempts, again.Created, again.Updated = op.ID, nil, store.ChainTxQueued, false, nil, now, now
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
+		at, err := tx.OperationByID(s.Namespace, old.ID)
+		if err != nil {
+			return err
+		}
+		if at.Retry != nil {
+			return errs.Conflict("FF90023", "Operation %s was tried again just now; retry it once more if that is meant", old.ID)
+		}
 		if err := tx.InsertOperations([]*store.Operation{&op}); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package contract
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -216,4 +217,42 @@ func TestListenerWaitsForFinality(t *testing.T) {
 	w.finish(op.ID)
 	w.listen()
 	want(t, "final", w.received("t"), "[Changed 1]")
+}
+
+// TestCatchUp: a listener that starts late reads a busy contract in pages, each
+// event once and in order, across restarts; the log tells how fast.
+func TestCatchUp(t *testing.T) {
+	w := newWorld(t, ethtest.Options{})
+	at, ffi := w.sample()
+	const calls, each = 20, 500
+	var last wire.UUID
+	for range calls {
+		op, err := w.Invoke(t.Context(), call(ffi, at, "many", fmt.Sprintf(`{"n": %d}`, each)))
+		must(t, err)
+		last = op.ID
+		must(t, w.step())
+		w.chain.Mine() // a block each
+	}
+	w.finish(last)
+	l := w.listener(ListenerInput{FilterInput: byPath(ffi, "Changed", at), Topic: "t", Options: &store.ListenerOptions{FirstEvent: "oldest"}})
+	w.setPage(l.ID, 3)
+	start := time.Now()
+	_, err := w.ListenStep(t.Context())
+	must(t, err)
+	w.restart()
+	w.listen()
+	took := time.Since(start)
+	t.Logf("%d events in %s: %.0f a second", calls*each, took, calls*each/took.Seconds())
+	var places []string
+	must(t, w.DB.Read(t.Context(), func(tx *store.Tx) error {
+		events, _, err := store.ListTx(tx, store.BlockchainEvents, "default", store.Query{})
+		for _, e := range events {
+			places = append(places, e.ProtocolID)
+		}
+		return err
+	}))
+	slices.Reverse(places) // newest first
+	if len(places) != calls*each || !slices.IsSorted(places) || len(slices.Compact(places)) != calls*each {
+		t.Errorf("%d events, sorted %t", len(places), slices.IsSorted(places))
+	}
 }

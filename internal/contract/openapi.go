@@ -30,9 +30,9 @@ func (s *Service) EventSignature(ctx context.Context, id wire.UUID, path string)
 	return compiled.FilterSignature(), nil
 }
 
-// OpenAPI describes a contract API, whose URLs are set, as an OpenAPI document:
-// an operation to invoke and to query each method, and to listen to each event.
-func (s *Service) OpenAPI(ctx context.Context, a *store.ContractAPI) (any, error) {
+// OpenAPI describes a contract API as an OpenAPI document without servers: an
+// operation to invoke and to query each method, and to listen to each event.
+func (s *Service) OpenAPI(ctx context.Context, a *store.ContractAPI) (map[string]any, error) {
 	row, err := s.Interface(ctx, a.Interface)
 	if err != nil {
 		return nil, err
@@ -81,7 +81,6 @@ func (s *Service) OpenAPI(ctx context.Context, a *store.ContractAPI) (any, error
 	return object{
 		"openapi": "3.1.0",
 		"info":    object{"title": ffi.Name, "version": ffi.Version, "description": ffi.Description},
-		"servers": []object{{"url": a.URLs.API}},
 		"paths":   paths,
 	}, nil
 }

@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	pinPage     = 500
-	arrivalPage = 2000
-	maxVerdicts = 2000 // of one transaction
+	usualPinPage = 500
+	arrivalPage  = 2000
+	maxVerdicts  = 2000 // of one transaction
 )
 
 // confirmer turns pins and arrivals into verdicts (T4). It alone owns the order
@@ -186,7 +186,19 @@ func (c *confirmer) load() error {
 		}
 	}
 	c.loaded = true
-	return nil
+	return c.watchExposed()
+}
+
+// watchExposed has the audiences look at the ledger's time again whose decided
+// entries hold votes: members may have left, which may complete them.
+func (c *confirmer) watchExposed() error {
+	exposed, err := c.tx.ExposedAudiences()
+	for _, id := range exposed {
+		if m := c.machines[id]; m != nil {
+			c.waiting[m] = true
+		}
+	}
+	return err
 }
 
 // secret takes in a new epoch secret: of an audience that this node is invited
@@ -234,11 +246,11 @@ func (c *confirmer) secret(audience wire.Hash) error {
 
 // pins applies the next page of pins.
 func (c *confirmer) pins(touched touched) error {
-	pins, err := c.tx.PinsAfter(c.through, pinPage)
+	pins, err := c.tx.PinsAfter(c.through, c.s.PinPage)
 	if err != nil {
 		return err
 	}
-	c.behind = len(pins) == pinPage
+	c.behind = len(pins) == c.s.PinPage
 	last, err := c.tx.LastRecord()
 	if err != nil || last == nil {
 		return err
@@ -252,6 +264,9 @@ func (c *confirmer) pins(touched touched) error {
 			m.expect(m.KeysChanged(behind(newest.Position)))
 		}
 		c.members = members
+		if err := c.watchExposed(); err != nil {
+			return err
+		}
 	}
 	for i := range pins {
 		p := &pins[i]

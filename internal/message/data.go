@@ -316,6 +316,9 @@ func compileSchema(text []byte) (*jsonschema.Schema, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := boundReferences(doc); err != nil {
+		return nil, err
+	}
 	c := jsonschema.NewCompiler()
 	c.UseLoader(noLoader{})
 	if err := c.AddResource("datatype.json", doc); err != nil {

@@ -112,8 +112,8 @@ func (s *Service) tendAudience(ctx context.Context, m membership) (done bool, er
 			return false, err
 		}
 	}
-	if current.Activated != nil && current.Epoch > 1 {
-		if err := s.tellActivated(ctx, current); err != nil {
+	if current.Activated != nil && len(active) > 1 {
+		if err := s.tellActivated(ctx, &active[len(active)-2], current); err != nil {
 			return false, err
 		}
 	}
@@ -181,35 +181,6 @@ func (s *Service) addInvitations(tx *store.Tx, d wire.EpochDefinition, hash wire
 		}
 	}
 	return nil
-}
-
-// tellActivated tells the members of an epoch which pin made it current. Who is
-// new in it cannot read the control of an epoch it was not in; who came with the
-// one before may not have been told, if that one's proposer is gone. The others
-// read the ledger and ignore it.
-func (s *Service) tellActivated(ctx context.Context, current *store.Epoch) error {
-	if current.Definition.Proposer != s.Self.Org {
-		return nil
-	}
-	others := s.others(current.Definition.Members)
-	if len(others) == 0 {
-		return nil
-	}
-	done := "told/" + current.Hash.String()
-	told := ""
-	if err := s.DB.Read(ctx, func(tx *store.Tx) (err error) { told, err = tx.Meta(done); return err }); err != nil || told != "" {
-		return err
-	}
-	err := s.DB.Write(ctx, func(tx *store.Tx) error {
-		for _, m := range others {
-			if err := tx.AddParcels(store.Parcel{Peer: m, Kind: kindActivated, Root: current.Hash, Org: current.Definition.Proposer, Since: s.now()}); err != nil {
-				return err
-			}
-		}
-		return tx.SetMeta(done, "yes")
-	})
-	s.wakePeers(others)
-	return err
 }
 
 // moot says whether a proposed epoch can have no effect any more: another one
@@ -429,55 +400,6 @@ func (s *Service) agree(tx *store.Tx, d *wire.EpochDefinition, hash wire.Hash) e
 		return refuse(refusedAudience, "the %d members of the proposed epoch %d are not those that this node finds on the ledger after epoch %d", len(d.Members), d.Epoch, current.Epoch)
 	}
 	return nil
-}
-
-// receiveActivated lets a member that joins with an epoch treat it as current.
-// The named pin must be a member's on the ledger that this node has read.
-func (s *Service) receiveActivated(ctx context.Context, from wire.OrgID, body []byte) error {
-	var a wire.Activated
-	if err := wire.Unmarshal(body, &a); err != nil {
-		return refuse(refusedMalformed, "activation: %v", err)
-	}
-	err := s.DB.Write(ctx, func(tx *store.Tx) error {
-		e, err := tx.EpochByHash(a.Definition)
-		if err != nil {
-			return err
-		}
-		if e == nil || e.Secret == nil || !e.Definition.Has(from) {
-			return refuse(refusedAudience, "the epoch is unknown here: send the invitation first")
-		}
-		pin, err := tx.PinByNumber(a.Pin)
-		if err != nil {
-			return err
-		}
-		if pin == nil {
-			return refuse(refusedAudience, "record %d is not read here yet", a.Pin)
-		}
-		if pin.Pin.Org != e.Definition.Proposer || len(pin.Pin.Pin.Control) == 0 {
-			return refuse(refusedMalformed, "record %d is no control of the epoch's proposer", a.Pin)
-		}
-		epochs, err := tx.Epochs(e.Audience)
-		if err != nil {
-			return err
-		}
-		// A member of an earlier epoch reads the ledger, and believes nobody;
-		// unless the epoch before this one was without it, so that it cannot read.
-		if active := activated(epochs); len(active) > 0 {
-			last := &active[len(active)-1]
-			if last.Secret != nil || last.Definition.Has(s.Self.Org) || e.Definition.Previous != last.Hash {
-				return nil
-			}
-		}
-		number := int64(a.Pin)
-		e.Activated = &number
-		if err := tx.PutEpoch(e); err != nil {
-			return err
-		}
-		return tx.Arrived(store.ArrivedSecret, e.Audience, e.Hash)
-	})
-	s.Wake.Confirm.Set()
-	s.Wake.Epoch.Set()
-	return err
 }
 
 // handOutSecret gives a member of an epoch its invitation again.

@@ -38,8 +38,8 @@ func (h history) Pinned(author wire.OrgID, root wire.Hash) bool {
 	return ok
 }
 
-func (h history) Confirmed(message wire.Hash) bool {
-	known := h.m.known[message] // of an open batch: order asks about no other
+func (h history) Confirmed(message wire.Hash, epoch uint64) bool {
+	known := h.m.known[epochMessage{epoch, message}] // of an open batch: order asks about no other
 	return known != nil && known.confirmed
 }
 
@@ -53,13 +53,16 @@ func (h history) Past(author wire.OrgID, root wire.Hash) (e order.Entry, ok bool
 }
 
 func (h history) PastFrom(author wire.OrgID, from uint64, limit int) []order.Entry {
-	rows, err := h.m.c.tx.PastEntriesOf(h.m.ID(), author, from, limit)
+	return h.entries(h.m.c.tx.PastEntriesOf(h.m.ID(), author, from, limit))
+}
+
+func (h history) Exposed() []order.Entry { return h.entries(h.m.c.tx.ExposedEntries(h.m.ID())) }
+
+func (h history) entries(rows [][]byte, err error) []order.Entry {
 	h.m.c.note(err)
-	var all []order.Entry
-	for _, b := range rows {
-		var e order.Entry
-		h.m.c.note(json.Unmarshal(b, &e))
-		all = append(all, e)
+	all := make([]order.Entry, len(rows))
+	for i, b := range rows {
+		h.m.c.note(json.Unmarshal(b, &all[i]))
 	}
 	return all
 }

@@ -20,11 +20,18 @@ type machine struct {
 	keys     *wire.Keys     // of the current epoch
 	reserved wire.ContextID // of definitions, once keys are known: epochs do not change it
 	batches  map[wire.Entry]*openBatch
-	known    map[wire.Hash]*knownMessage // those of the batches
-	voted    map[wire.Entry]bool         // this run has voted to skip
-	looked   time.Time                   // when it looked for overdue entries last
-	beat     time.Time                   // when it queued a heartbeat last
-	applied  uint64                      // number of the last pin applied
+	known    map[epochMessage]*knownMessage // those of the batches
+	voted    map[wire.Entry]bool            // this run has voted to skip
+	looked   time.Time                      // when it looked for overdue entries last
+	beat     time.Time                      // when it queued a heartbeat last
+	applied  uint64                         // number of the last pin applied
+}
+
+// epochMessage is a message in an epoch: once in each it can be confirmed, since
+// a member that joins with one knows nothing of those before.
+type epochMessage struct {
+	epoch uint64
+	hash  wire.Hash
 }
 
 // knownMessage is a message of open batches. Only a lie puts one message into
@@ -92,7 +99,7 @@ func (c *confirmer) restore(a *store.Audience) error {
 		}
 		st.Entries = append(st.Entries, e)
 	}
-	m := &machine{c: c, seq: a.Seq, batches: map[wire.Entry]*openBatch{}, known: map[wire.Hash]*knownMessage{}, voted: map[wire.Entry]bool{}}
+	m := &machine{c: c, seq: a.Seq, batches: map[wire.Entry]*openBatch{}, known: map[epochMessage]*knownMessage{}, voted: map[wire.Entry]bool{}}
 	if last != nil {
 		m.applied = last.Number
 	}
@@ -303,11 +310,13 @@ func (m *machine) effects(e order.Effects) error {
 		if err != nil {
 			return err
 		}
+		id := wire.Entry{Author: row.Author, Root: row.Root}
 		if row.Live() {
+			m.enter(id)
 			err = m.c.tx.SetEntry(row.Number, b)
-		} else { // decided, and no vote can change that any more
-			m.leave(wire.Entry{Author: row.Author, Root: row.Root})
-			err = m.c.tx.ClosePin(row.Number, "", b)
+		} else { // decided, and its votes do not suffice
+			m.leave(id)
+			err = m.c.tx.ClosePin(row.Number, "", b, row.Exposed())
 		}
 		if err != nil {
 			return err
@@ -401,7 +410,7 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 			return err
 		}
 	}
-	before, err := m.c.tx.ConfirmedBefore(m.ID(), messages)
+	before, err := m.c.tx.ConfirmedBefore(m.ID(), row.Epoch, messages)
 	if err != nil {
 		return err
 	}
@@ -423,10 +432,11 @@ func (m *machine) payload(author wire.OrgID, root wire.Hash) error {
 	for i, msg := range messages {
 		hash := p.Messages[i].Hash
 		b.hashes[i] = hash
-		if m.known[hash] == nil {
-			m.known[hash] = &knownMessage{confirmed: slices.Contains(before, msg.Hash)}
+		k := epochMessage{row.Epoch, hash}
+		if m.known[k] == nil {
+			m.known[k] = &knownMessage{confirmed: slices.Contains(before, msg.Hash)}
 		}
-		m.known[hash].batches++
+		m.known[k].batches++
 	}
 	m.batches[id] = b
 	return nil
@@ -457,9 +467,11 @@ func remembered(context func(topic string) wire.ContextID) func(topic string) wi
 
 // close forgets a batch whose messages are all decided.
 func (m *machine) close(id wire.Entry) {
-	for _, hash := range m.batches[id].hashes {
-		if m.known[hash].batches--; m.known[hash].batches == 0 {
-			delete(m.known, hash)
+	b := m.batches[id]
+	for _, hash := range b.hashes {
+		k := epochMessage{b.row.Epoch, hash}
+		if m.known[k].batches--; m.known[k].batches == 0 {
+			delete(m.known, k)
 		}
 	}
 	delete(m.batches, id)

@@ -21,7 +21,7 @@ const (
 	kindCertificate = "certificate" // wire.Certificate -> nothing
 	kindReceipt     = "receipt"     // wire.Receipt, given after the pin -> nothing
 	kindInvite      = "invite"      // wire.Invitation -> wire.Receipt over the definition's hash
-	kindActivated   = "activated"   // wire.Activated: an epoch that the receiver joined with is current -> nothing
+	kindActivated   = "activated"   // wire.Activated: which pin made the epoch current that the receiver joins with -> nothing
 	kindSecret      = "secret"      // wire.SecretRequest -> wire.Invitation
 )
 
@@ -246,7 +246,11 @@ func (s *Service) parcelBody(ctx context.Context, p store.Parcel) (body []byte, 
 			if err != nil || e == nil || e.Activated == nil {
 				return err
 			}
-			body, err = wire.Marshal(wire.Activated{Definition: e.Hash, Pin: uint64(*e.Activated)})
+			a, err := statement(tx, e)
+			if err != nil || a == nil {
+				return err
+			}
+			body, err = wire.Marshal(a)
 			return err
 		default:
 			return fmt.Errorf("outbox row %d has the unknown kind %q", p.ID, p.Kind)

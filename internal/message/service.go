@@ -44,6 +44,8 @@ type Config struct {
 	Log   *slog.Logger
 	Now   func() time.Time // wall clock
 	NewID func() wire.UUID
+	// PinPage is how many pins one confirm step applies; 500 if zero.
+	PinPage int
 	// Jitter is a random duration from 0 up to d; math/rand if nil.
 	Jitter func(d time.Duration) time.Duration
 }
@@ -128,6 +130,9 @@ func (s Signal) Set() {
 // New prepares a service. onPeer is told once of each peer that something is to
 // be sent to; it runs the peer's sender.
 func New(c Config, onPeer func(*Peer)) *Service {
+	if c.PinPage == 0 {
+		c.PinPage = usualPinPage
+	}
 	if c.Jitter == nil {
 		c.Jitter = func(d time.Duration) time.Duration { return rand.N(d + 1) }
 	}

@@ -35,7 +35,7 @@ func (m *machine) skips(final finalBlock) error {
 			break
 		}
 		id := wire.Entry{Author: e.Author, Root: e.Root}
-		if e.Author == s.Self.Org || m.batches[id] != nil || !s.pulls.nobody(id) || m.voted[id] {
+		if m.batches[id] != nil || !m.MayVote(id, s.Self.Org) || !s.pulls.nobody(id) || m.voted[id] {
 			continue
 		}
 		ok, err := m.c.tx.Vote(s.Self.Org, m.ID(), e.Author, e.Root, s.now())

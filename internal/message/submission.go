@@ -66,8 +66,17 @@ func (u *Submitter) sign(ctx context.Context) (next time.Duration, fresh []*stor
 		return 0, nil, err
 	}
 	var failed []error
+	// The contract takes no pin of a suspended member. What it has to pin waits
+	// for the record that resumes it, which wakes the submitter.
+	suspended := !s.Network.Active(s.Self.Org, endPosition)
+	if suspended {
+		due, next = nil, 0
+	}
 	for i := range queued {
 		sub := &queued[i]
+		if suspended && sub.Purpose != purposeCall {
+			continue
+		}
 		if wait := u.waits(sub.Account); wait > 0 && sub.Purpose != purposeCall {
 			next = sooner(next, wait)
 			continue

@@ -84,7 +84,7 @@ func (w *writer) verdict(v order.Verdict) error {
 		return tx.SetEntry(v.Number, row)
 	}
 	w.m.leave(id)
-	return tx.ClosePin(v.Number, v.Reason, row)
+	return tx.ClosePin(v.Number, v.Reason, row, v.Row.Exposed())
 }
 
 // noteOnLedger writes what applications see of the pin: a ledger event, and
@@ -168,7 +168,7 @@ func (w *writer) message(v order.Verdict, m *store.Message) error {
 		}
 	} else {
 		m.State = StateConfirmed
-		w.m.known[v.Message].confirmed = true
+		w.m.known[epochMessage{v.Row.Epoch, v.Message}].confirmed = true
 		w.confirmed = append(w.confirmed, m.Seq)
 	}
 	s := w.m.c.s

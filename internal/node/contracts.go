@@ -2,14 +2,19 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net/http"
+	"os"
 
 	"github.com/parley-node/parley/internal/contract"
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/ethereum"
 	"github.com/parley-node/parley/internal/identity"
 	"github.com/parley-node/parley/internal/keys"
+	"github.com/parley-node/parley/internal/keys/keystore"
+	"github.com/parley-node/parley/internal/keys/remote"
 	"github.com/parley-node/parley/internal/ledger/evm"
 	"github.com/parley-node/parley/internal/message"
 	"github.com/parley-node/parley/internal/nonce"
@@ -28,6 +33,62 @@ type ContractsConfig struct {
 	Fees          string   `yaml:"fees,omitempty"`          // auto, zero, legacy, dynamic or fixed; those of the ledger if empty
 	GasPrice      string   `yaml:"gasPrice,omitempty"`      // wei per gas, with fixed fees
 	MaxGasPrice   string   `yaml:"maxGasPrice,omitempty"`   // wei per gas that no offer exceeds, however often it is raised
+
+	Keystore *KeystoreConfig `yaml:"keystore,omitempty"` // more keys, in a folder
+	Signer   *SignerConfig   `yaml:"signer,omitempty"`   // more keys, on another machine
+}
+
+// KeystoreConfig is a folder of V3 key files, which is read again as it changes.
+type KeystoreConfig struct {
+	Dir            string `yaml:"dir"`
+	PassphraseFile string `yaml:"passphraseFile,omitempty"` // its first line opens files that have no .password file of their own
+}
+
+// SignerConfig is a signing service, such as parley signer.
+type SignerConfig struct {
+	URL       string `yaml:"url"`                 // http(s)://host:port
+	Protocol  string `yaml:"protocol,omitempty"`  // web3signer (the default) or jsonrpc (eth_signTransaction)
+	TokenFile string `yaml:"tokenFile,omitempty"` // its first line is sent as a bearer token
+	CAFile    string `yaml:"caFile,omitempty"`    // PEM certificates that the service's is checked against; the system's if empty
+	CertFile  string `yaml:"certFile,omitempty"`  // PEM certificate of this node, for mutual TLS
+	KeyFile   string `yaml:"keyFile,omitempty"`
+}
+
+// open connects to the service.
+func (s *SignerConfig) open(path func(string) string) (*remote.Signer, error) {
+	cfg := remote.Config{URL: s.URL, Protocol: s.Protocol}
+	if s.TokenFile != "" {
+		token, err := FirstLine(path(s.TokenFile))
+		if err != nil {
+			return nil, fmt.Errorf("contracts.signer.tokenFile: %w", err)
+		}
+		cfg.Token = token
+	}
+	if s.CAFile != "" || s.CertFile != "" {
+		cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if s.CAFile != "" {
+		text, err := os.ReadFile(path(s.CAFile))
+		if err != nil {
+			return nil, fmt.Errorf("contracts.signer.caFile: %w", err)
+		}
+		cfg.TLS.RootCAs = x509.NewCertPool()
+		if !cfg.TLS.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("contracts.signer.caFile: %s holds no certificate in PEM", s.CAFile)
+		}
+	}
+	if s.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(path(s.CertFile), path(s.KeyFile))
+		if err != nil {
+			return nil, fmt.Errorf("contracts.signer.certFile: %w", err)
+		}
+		cfg.TLS.Certificates = []tls.Certificate{pair}
+	}
+	signer, err := remote.New(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("contracts.signer: %w", err)
+	}
+	return signer, nil
 }
 
 // check says what is wrong.
@@ -66,7 +127,26 @@ type Gateway struct {
 func (p *Process) gateway(ks keys.Keys, ledger evm.Config) (*Gateway, error) {
 	c := p.Config.Contracts
 	cfg := ethereum.Config{URLs: ledger.URLs, WebSocket: ledger.WebSocket, ChainID: ledger.ChainID, Confirmations: c.Confirmations, Logger: p.log}
-	g := &Gateway{Signer: keys.Local{Keys: ks}}
+	signers := keys.Signers{keys.Local{Keys: ks}}
+	if c.Keystore != nil {
+		o := keystore.Options{Log: p.log}
+		if c.Keystore.PassphraseFile != "" {
+			o.PassphraseFile = p.Config.path(c.Keystore.PassphraseFile)
+		}
+		folder, err := keystore.Open(p.Config.path(c.Keystore.Dir), o)
+		if err != nil {
+			return nil, fmt.Errorf("contracts.keystore: %w", err)
+		}
+		signers = append(signers, folder)
+	}
+	if c.Signer != nil {
+		service, err := c.Signer.open(p.Config.path)
+		if err != nil {
+			return nil, err
+		}
+		signers = append(signers, service)
+	}
+	g := &Gateway{Signer: signers}
 	if len(c.URLs) > 0 {
 		cfg.URLs, cfg.WebSocket, cfg.ChainID, g.Other = c.URLs, c.WebSocket, c.ChainID, c.ChainID != ledger.ChainID
 	}

@@ -30,7 +30,8 @@ var rules = map[string][]string{
 
 	// Ports, and their drivers and conformance suites: never store or a capability.
 	"internal/keys":              {"wire"},
-	"internal/keys/file":         {"wire", "internal/keys"},
+	"internal/keys/":             {"wire", "internal/keys"},
+	"internal/signer":            {"wire", "internal/ethereum", "internal/keys", "internal/keys/remote"},
 	"internal/blob":              {"wire"},
 	"internal/blob/":             {"wire", "internal/blob"},
 	"internal/exchange":          {"wire"},
@@ -59,7 +60,7 @@ var rules = map[string][]string{
 		"internal/ledger", "internal/nonce", "internal/order", "internal/store", "internal/trace", "wire"},
 
 	// Independent of what it checks: least of all it may call order.
-	"internal/check": {"internal/blob", "internal/identity", "internal/keys", "internal/ledger", "internal/store", "wire"},
+	"internal/check": {"internal/abi", "internal/blob", "internal/identity", "internal/keys", "internal/ledger", "internal/store", "wire"},
 
 	// api may use every capability and no driver.
 	"internal/api": {"internal/abi", "internal/access", "internal/blob", "internal/contract", "internal/errs", "internal/ethereum", "internal/event",

@@ -57,6 +57,8 @@ type Parts struct {
 	Now    func() time.Time                    // time.Now if nil
 	NewID  func() wire.UUID                    // version 7 if nil
 	Jitter func(d time.Duration) time.Duration // see message.Config
+	// PinPage is how many pins one confirm step applies; see message.Config.
+	PinPage int
 }
 
 // Founding is the definition and secret of a network's first epoch.
@@ -119,7 +121,7 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 		Self: p.Self, Namespace: p.Namespace, NetName: p.NetworkName,
 		DB: p.DB, Keys: p.Keys, Ledger: p.Ledger, Nonces: n.Nonces, Exchange: p.Exchange, Blobs: p.Blobs, Network: n.Network,
 		Definitions: definitions, EventsCommitted: func() { n.Events.Committed(); n.register.confirmed() },
-		Trace: p.Trace, Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter,
+		Trace: p.Trace, Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter, PinPage: p.PinPage,
 	}, n.startSender)
 	n.Contracts = n.newContracts()
 	// The one cycle of the packages, cut in the open: a confirmed definition

@@ -163,14 +163,23 @@ func (c *Config) passphrase() (string, error) {
 	if c.Keys.PassphraseFile == "" {
 		return "", nil
 	}
-	f, err := os.Open(c.path(c.Keys.PassphraseFile))
+	line, err := FirstLine(c.path(c.Keys.PassphraseFile))
 	if err != nil {
 		return "", fmt.Errorf("keys.passphraseFile: %w", err)
+	}
+	return line, nil
+}
+
+// FirstLine reads a secret: the first line of a file.
+func FirstLine(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
 	}
 	defer f.Close()
 	line := bufio.NewScanner(f)
 	if !line.Scan() {
-		return "", errors.Join(fmt.Errorf("keys.passphraseFile: %s is empty; write the passphrase into its first line", f.Name()), line.Err())
+		return "", errors.Join(fmt.Errorf("%s is empty; write the secret into its first line", f.Name()), line.Err())
 	}
 	return strings.TrimRight(line.Text(), "\r"), nil
 }

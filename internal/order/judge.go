@@ -331,7 +331,7 @@ func (a *Audience) judge(e *entry, unit uint32) Verdict {
 		switch {
 		case m.Reject != "":
 			v.Kind, v.Reason = Rejected, m.Reject
-		case a.hist.Confirmed(m.Hash):
+		case a.hist.Confirmed(m.Hash, e.Epoch):
 			v.Kind, v.Reason = Rejected, "the same message was confirmed before"
 		}
 		at, _ := slices.BinarySearch(e.Judged, unit)

@@ -69,13 +69,17 @@ type Params struct {
 type History interface {
 	// Pinned tells whether an earlier pin that was not void named this batch.
 	Pinned(author wire.OrgID, root wire.Hash) bool
-	// Confirmed tells whether a message with this hash was confirmed.
-	Confirmed(message wire.Hash) bool
+	// Confirmed tells whether a message with this hash was confirmed in a batch
+	// of this epoch.
+	Confirmed(message wire.Hash, epoch uint64) bool
 	// Past is the stored row of an entry that is no longer open.
 	Past(author wire.OrgID, root wire.Hash) (Entry, bool)
 	// PastFrom are the stored rows of an author's entries that are no longer
 	// open and whose number is at least from: the newest limit of them.
 	PastFrom(author wire.OrgID, from uint64, limit int) []Entry
+	// Exposed are the stored rows of entries that are no longer open, but
+	// Exposed.
+	Exposed() []Entry
 	// Defined tells whether every definition that was pinned before a position
 	// has its verdict. Definitions belong to the network's audience; once the
 	// answer is yes it stays yes.
@@ -148,10 +152,18 @@ type Ballot struct {
 }
 
 // Live tells whether the machine still has to keep the entry: it is open, or
-// it has got its verdict and enough votes have been pinned against it since.
-// Restore wants all live entries.
+// it has got its verdict, but enough votes are pinned against it. Restore wants
+// all live entries.
 func (e *Entry) Live() bool {
-	return e.Status == Open || e.Status == Closed && e.SkipDue != 0 && !e.Pinned
+	return e.Status == Open || e.Exposed() && e.SkipDue != 0
+}
+
+// Exposed tells whether the entry has got its verdict here, but votes are
+// pinned against it and no certificate. At a member that is behind it may be
+// open, so what happens to it must not depend on that: when members leave, the
+// votes may suffice.
+func (e *Entry) Exposed() bool {
+	return e.Status == Closed && len(e.Votes) > 0 && !e.Pinned
 }
 
 // Payload is what ordering needs to know of a batch that has arrived and
@@ -269,7 +281,7 @@ func Restore(s State, net Network, hist History) (*Audience, error) {
 		contexts: map[wire.ContextID]*queue{},
 		voted:    map[*entry]struct{}{},
 		early:    map[receiptKey]wire.Receipt{},
-		effects:  effects{changed: map[*entry]struct{}{}},
+		effects:  effects{changed: map[wire.Entry]*entry{}},
 	}
 	for _, d := range s.Epochs {
 		h, err := d.Hash()
@@ -390,29 +402,27 @@ type Vote struct {
 
 // effects collects Effects while a step runs.
 type effects struct {
-	changed   map[*entry]struct{}
+	changed   map[wire.Entry]*entry
 	contested []wire.Entry
 	votes     []Vote
 	incidents []Incident
 }
 
 func (a *Audience) drain() (out Effects) {
-	for e := range a.effects.changed {
+	for _, e := range a.effects.changed {
 		out.Changed = append(out.Changed, e.row())
 	}
 	slices.SortFunc(out.Changed, func(x, y Entry) int { return cmp.Compare(x.Number, y.Number) })
 	out.Contested, out.Votes, out.Incidents = a.effects.contested, a.effects.votes, a.effects.incidents
-	a.effects = effects{changed: map[*entry]struct{}{}}
+	a.effects = effects{changed: map[wire.Entry]*entry{}}
 	return out
 }
 
 // advance moves to a later position and lets what time alone brings take
 // effect: members that left count as votes, and due skips happen.
 func (a *Audience) advance(to wire.Position, at int64) {
-	if len(a.voted) > 0 {
-		for _, d := range a.net.Departures(a.through, to) {
-			a.recount(d.Position, d.Time.UnixNano())
-		}
+	for _, d := range a.net.Departures(a.through, to) {
+		a.recount(d.Position, d.Time.UnixNano())
 	}
 	a.through, a.now = to, max(a.now, at)
 	a.takeEffect(a.now)

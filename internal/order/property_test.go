@@ -19,6 +19,7 @@ type history struct {
 	receipts map[wire.Entry][]wire.Receipt
 	withheld map[wire.Entry]bool // nobody ever gets the payload
 	voters   map[wire.Entry][]*member
+	lies     bool // members vote against what they have receipted
 }
 
 var topics = []string{"a", "b", "c", "d"}
@@ -26,11 +27,12 @@ var topics = []string{"a", "b", "c", "d"}
 // drawHistory makes a group of three or four in a network of five and lets
 // things happen to it: batches, some withheld, some invalid, some pinned
 // twice, stolen tags, votes, removals, new keys, new epochs.
-func drawHistory(t *rapid.T) *history {
+func drawHistory(t *rapid.T, lies bool) *history {
 	size := rapid.IntRange(3, 4).Draw(t, "group size")
 	h := &history{
 		world:    newGroup(t, 5, size, wire.ChangePolicy{}),
 		receipts: map[wire.Entry][]wire.Receipt{}, withheld: map[wire.Entry]bool{}, voters: map[wire.Entry][]*member{},
+		lies: lies,
 	}
 	h.pin(h.members[0], create(h.world))
 	inGroup := size
@@ -45,11 +47,26 @@ func drawHistory(t *rapid.T) *history {
 	for range rapid.IntRange(4, 16).Draw(t, "events") {
 		h.next(time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second)
 		who := rapid.SampledFrom(active()).Draw(t, "who")
-		switch event := rapid.IntRange(0, 12).Draw(t, "event"); event {
+		last := 12
+		if lies {
+			last = 14
+		}
+		switch event := rapid.IntRange(0, last).Draw(t, "event"); event {
 		default:
 			h.drawBatch(t, who, active())
 		case 7, 8: // votes of those who have not receipted
 			h.drawVotes(t, active())
+		case 13: // a vote for all of an author, perhaps from some entry on
+			v := wire.Vote{AllOf: &rapid.SampledFrom(active()).Draw(t, "all of").org}
+			if len(h.entries) > 0 && rapid.Bool().Draw(t, "from") {
+				v.Entries = []wire.Entry{rapid.SampledFrom(h.entries).Draw(t, "oldest")}
+			}
+			h.pin(who, &wire.Control{Votes: []wire.Vote{v}})
+		case 14: // a certificate
+			if len(h.entries) > 0 {
+				id := rapid.SampledFrom(h.entries).Draw(t, "certified")
+				h.pin(who, &wire.Control{Certificates: []wire.Certificate{{Author: id.Author, Root: id.Root, Receipts: h.receipts[id]}}})
+			}
 		case 9: // the same batch again
 			for _, id := range h.entries {
 				if id.Author == who.org {
@@ -87,10 +104,10 @@ func drawHistory(t *rapid.T) *history {
 }
 
 // drawVotes lets some of the other members vote against the oldest withheld
-// batch that still has voters.
+// batch that still has voters; liars, against the oldest or a later one.
 func (h *history) drawVotes(t *rapid.T, active []*member) {
 	for _, id := range h.entries {
-		if !h.withheld[id] {
+		if h.lies && rapid.Bool().Draw(t, "later") || !h.lies && !h.withheld[id] {
 			continue
 		}
 		left := slices.DeleteFunc(slices.Clone(active), func(m *member) bool {
@@ -216,7 +233,7 @@ func (h *history) live(t *rapid.T, n *node) {
 
 func TestEveryMemberDecidesTheSame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := drawHistory(t)
+		h := drawHistory(t, false)
 		reference := h.node()
 		h.complete(reference)
 		h.compareWithSpecification(t, reference)
@@ -228,6 +245,61 @@ func TestEveryMemberDecidesTheSame(t *testing.T) {
 		h.complete(late)
 		h.compare(t, "late member", reference, late)
 	})
+}
+
+// Which entries the ledger skips does not depend on which of them a member has
+// judged by then, whoever lies: one that gets everything at once and one that
+// reads all the ledger first find the same votes, deadlines and certificates.
+func TestFastAndSlowMembersSkipTheSame(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := drawHistory(t, true)
+		slow := h.node()
+		h.complete(slow)
+
+		fast := h.nodeKnowing(wire.Position{})
+		for i, p := range h.pins {
+			if fast.a.Stalled() {
+				fast.unlock()
+			}
+			fast.track(fast.a.KeysChanged(p.Position))
+			if fast.tags[p.Pin.Tag] {
+				fast.apply(p)
+			}
+			for _, id := range h.entries {
+				h.give(fast, id)
+			}
+			if i+1 < len(h.pins) && p.Position.Block < h.pins[i+1].Position.Block {
+				fast.final, fast.finalAt = p.Position.Block, p.Time
+				fast.effects(fast.a.Final(fast.final, fast.finalAt))
+			}
+			fast.judge()
+			if rapid.IntRange(0, 3).Draw(t, "restart") == 0 {
+				fast.restartFromRows()
+			}
+		}
+		h.complete(fast)
+		if diff := cmp.Diff(h.fate(slow), h.fate(fast), cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("the fast member finds another fate of entries than the slow one:\n%s", diff)
+		}
+	})
+}
+
+// fate is what the ledger decides about each entry.
+type fate struct {
+	Number  uint64
+	Votes   []Ballot
+	SkipDue int64
+	Pinned  bool
+	Skipped bool
+}
+
+func (h *history) fate(n *node) (all []fate) {
+	for _, id := range h.entries {
+		if row, ok := n.rows[id]; ok {
+			all = append(all, fate{row.Number, row.Votes, row.SkipDue, row.Pinned, row.Status == Skipped})
+		}
+	}
+	return all
 }
 
 func (h *history) compare(t *rapid.T, name string, want, got *node) {

@@ -195,6 +195,53 @@ func TestRemovedMemberCountsAsVoteOnceOneIsPinned(t *testing.T) {
 	n.wantDue(t, idOf(p), testGrace)
 }
 
+// An entry that has its verdict here is no other for that: a member that is
+// behind skips it unless its certificate is pinned, so this one is told, also
+// after a restart.
+func TestDepartureCompletesVotesAgainstADecidedEntry(t *testing.T) {
+	for name, tell := range map[string]func(n *node, w *world){
+		"by the head":     func(n *node, w *world) { n.head() },
+		"by the next pin": func(n *node, w *world) { n.apply(w.pin(w.members[0], nil, msg("b"))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newNetwork(t, 4) // v = 3, c = 2, s = 2: member 1 lies
+			n := w.node()
+			p := w.pin(w.members[0], nil, msg("a"))
+			id := idOf(p)
+			n.apply(p)
+			n.payload(id)
+			n.receive(w.receipt(w.members[1], id, 1))
+			n.receive(w.receipt(w.members[2], id, 1))
+			w.next(1)
+			n.head()
+			n.expectVerdicts(t, n.judge(), fmt.Sprintf("%d/0 confirmed", p.Number))
+			w.next(1)
+			n.vote(id, false, w.members[1])
+			n.wantDue(t, id, -1)
+			n.restartFromRows()
+			w.next(1)
+			w.setActive(w.members[3], false)
+			tell(n, w)
+			n.wantDue(t, id, testGrace)
+			if len(n.contested) != 1 || n.contested[0] != id {
+				t.Fatalf("contested %v, want the entry: its certificate must be pinned", n.contested)
+			}
+			n.restartFromRows()
+			n.wantDue(t, id, testGrace)
+			certificate := w.certificate(id, w.members[1], w.members[2])
+			w.next(1)
+			n.apply(w.pin(w.members[2], &wire.Control{Certificates: []wire.Certificate{certificate}}))
+			w.next(testGrace)
+			n.head()
+			for _, v := range n.judge() {
+				if v.Kind == SkippedEntry {
+					t.Fatalf("verdict %s, though the certificate was pinned in time", describe(v))
+				}
+			}
+		})
+	}
+}
+
 func TestMemberThatWasSuspendedAtThePinHasNoVote(t *testing.T) {
 	w := newNetwork(t, 3)
 	n := w.node()
@@ -248,6 +295,24 @@ func TestAuthorVotesWhereNoOtherVoterIsLeft(t *testing.T) {
 	w.setActive(w.members[2], false)
 	n.vote(idOf(p), false, w.members[0])
 	n.wantDue(t, idOf(p), testGrace)
+}
+
+func TestMayVoteSaysWhoseVoteCounts(t *testing.T) {
+	w := newNetwork(t, 3) // v = 2
+	n := w.node()
+	p := w.pin(w.members[0], nil, msg("a"))
+	n.apply(p)
+	author, other := w.members[0].org, w.members[1].org
+	if n.a.MayVote(idOf(p), author) || !n.a.MayVote(idOf(p), other) || n.a.MayVote(wire.Entry{Author: author}, other) {
+		t.Fatal("not the other members alone may vote, and against what is pinned")
+	}
+	w.next(1)
+	w.setActive(w.members[1], false)
+	w.setActive(w.members[2], false)
+	n.head()
+	if !n.a.MayVote(idOf(p), author) {
+		t.Fatal("the author may not vote, though nobody else is left")
+	}
 }
 
 func TestAnyMemberVotesWhereTheAuthorIsGoneToo(t *testing.T) {

@@ -1,7 +1,9 @@
 package order
 
 import (
+	"cmp"
 	"container/heap"
+	"maps"
 	"slices"
 
 	"github.com/parley-node/parley/wire"
@@ -11,8 +13,8 @@ import (
 // only with those of restored nodes, which may have forgotten a receipt.
 const restoredGrace = 100
 
-// defended is how many past entries an AllOf vote reaches.
-const defended = 1024
+// reachOfAllOf is how many entries of an author an AllOf vote reaches.
+const reachOfAllOf = 1024
 
 // vote counts the votes of a valid pin against every entry that they reach.
 func (a *Audience) vote(p Pin, v wire.Vote) {
@@ -32,18 +34,28 @@ func (a *Audience) vote(p Pin, v wire.Vote) {
 	if v.AllOf == nil || len(v.Entries) > 0 && !listed {
 		return
 	}
-	// AllOf reaches every entry of that author without a pinned certificate,
-	// from the oldest one listed, if any, up to this pin. Those that have their
-	// verdict here may be open elsewhere, so the newest of them are defended
-	// too; a bound keeps one vote from costing a walk through all history.
-	for e := a.list.first; e != nil; e = e.next {
-		if e.Author == *v.AllOf && e.Number >= oldest {
-			a.ballot(p, e, v.Restored)
+	for _, e := range a.allOf(*v.AllOf, oldest) {
+		a.ballot(p, e, v.Restored)
+	}
+}
+
+// allOf gives the entries of an author that an AllOf vote reaches: from the
+// oldest one listed, if any, up to the pin, the newest of them; a bound keeps
+// one vote from costing a walk through all history. Which have their verdict
+// here makes no difference, because they may be open elsewhere.
+func (a *Audience) allOf(author wire.OrgID, oldest uint64) (list []*entry) {
+	for _, e := range a.entries {
+		if e.Author == author && e.Number >= oldest {
+			list = append(list, e)
 		}
 	}
-	for _, row := range a.hist.PastFrom(*v.AllOf, oldest, defended) {
-		a.ballot(p, a.past(row), v.Restored)
+	for _, row := range a.hist.PastFrom(author, oldest, reachOfAllOf) {
+		if e := a.past(row); a.entries[e.id()] == nil {
+			list = append(list, e)
+		}
 	}
+	slices.SortFunc(list, byNumber)
+	return list[max(0, len(list)-reachOfAllOf):]
 }
 
 // find gives an entry that is live here or was before; its row is then not
@@ -60,7 +72,11 @@ func (a *Audience) find(id wire.Entry) *entry {
 }
 
 func (a *Audience) past(row Entry) *entry {
-	if e := a.entries[wire.Entry{Author: row.Author, Root: row.Root}]; e != nil {
+	id := wire.Entry{Author: row.Author, Root: row.Root}
+	if e := a.entries[id]; e != nil {
+		return e
+	}
+	if e := a.effects.changed[id]; e != nil { // by this step, and not stored yet
 		return e
 	}
 	row.Receipts, row.Votes = slices.Clone(row.Receipts), slices.Clone(row.Votes)
@@ -69,7 +85,7 @@ func (a *Audience) past(row Entry) *entry {
 
 // ballot counts one organisation's vote against one entry, once.
 func (a *Audience) ballot(p Pin, e *entry, restored bool) {
-	if e.Status == Skipped || e.Pinned || !a.mayVote(e, p.Org) {
+	if e.Status == Skipped || e.skipping || e.Pinned || !a.mayVote(e, p.Org) {
 		return
 	}
 	if i := e.voted(p.Org); i < 0 {
@@ -87,9 +103,14 @@ func (a *Audience) ballot(p Pin, e *entry, restored bool) {
 	a.touch(e)
 	a.tally(e, p.Position, p.Time.UnixNano())
 	if e.Live() {
-		a.entries[e.id()] = e
 		a.voted[e] = struct{}{}
 	}
+}
+
+// MayVote tells whether an organisation's vote against a live entry counts.
+func (a *Audience) MayVote(id wire.Entry, org wire.OrgID) bool {
+	e := a.entries[id]
+	return e != nil && a.mayVote(e, org)
 }
 
 // mayVote: the other members vote. Where none of them is left, or there never
@@ -114,18 +135,35 @@ func (a *Audience) gone(org wire.OrgID, at wire.Position) bool {
 
 // recount looks again at all entries with votes, because members left.
 func (a *Audience) recount(at wire.Position, now int64) {
+	again := map[*entry]struct{}{}
 	for e := range a.voted {
 		if !e.Live() || e.Pinned {
 			delete(a.voted, e)
 			continue
 		}
+		again[e] = struct{}{}
+	}
+	for _, e := range a.effects.changed {
+		if e.Exposed() {
+			again[e] = struct{}{}
+		}
+	}
+	for _, row := range a.hist.Exposed() {
+		if e := a.past(row); e.Exposed() {
+			again[e] = struct{}{}
+		}
+	}
+	for _, e := range slices.SortedFunc(maps.Keys(again), byNumber) {
 		a.tally(e, at, now)
 	}
 }
 
+func byNumber(x, y *entry) int { return cmp.Compare(x.Number, y.Number) }
+
 // tally decides when the votes take effect: G after s votes are complete, much
 // later if they are only with votes of restored nodes. Members that are gone
-// count as votes where at least one vote is pinned.
+// count as votes where at least one vote is pinned. An entry that had left the
+// machine comes back when its votes suffice.
 func (a *Audience) tally(e *entry, at wire.Position, now int64) {
 	votes, sure := len(e.Votes), 0
 	for _, b := range e.Votes {
@@ -158,6 +196,8 @@ func (a *Audience) tally(e *entry, at wire.Position, now int64) {
 	}
 	if due := now + grace; e.SkipDue == 0 || due < e.SkipDue {
 		e.SkipDue = due
+		a.entries[e.id()] = e
+		a.voted[e] = struct{}{}
 		a.touch(e)
 		heap.Push(&a.due, dueItem{due, e})
 		if e.certified() {
@@ -179,7 +219,7 @@ func (a *Audience) takeEffect(now int64) {
 }
 
 // touch marks a row that the caller must store.
-func (a *Audience) touch(e *entry) { a.effects.changed[e] = struct{}{} }
+func (a *Audience) touch(e *entry) { a.effects.changed[e.id()] = e }
 
 // voted gives the place of org among the votes, -1 if it has none.
 func (e *Entry) voted(org wire.OrgID) int {

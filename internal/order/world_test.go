@@ -365,7 +365,7 @@ type node struct {
 	w         *world
 	a         *Audience
 	rows      map[wire.Entry]Entry
-	confirmed map[wire.Hash]bool
+	confirmed map[inEpoch]bool
 	tags      map[wire.Tag]bool
 	verdicts  []Verdict
 	incidents []Incident
@@ -376,6 +376,11 @@ type node struct {
 	received  []wire.Receipt // receipts that arrived
 }
 
+type inEpoch struct {
+	message wire.Hash
+	epoch   uint64
+}
+
 // node is a member that has read the network's records to their end.
 func (w *world) node() *node { return w.nodeKnowing(w.end()) }
 
@@ -383,7 +388,7 @@ func (w *world) end() wire.Position { return wire.Position{Block: w.block, Log: 
 
 func (w *world) nodeKnowing(known wire.Position) *node {
 	w.t.Helper()
-	n := &node{w: w, rows: map[wire.Entry]Entry{}, confirmed: map[wire.Hash]bool{}, tags: map[wire.Tag]bool{}}
+	n := &node{w: w, rows: map[wire.Entry]Entry{}, confirmed: map[inEpoch]bool{}, tags: map[wire.Tag]bool{}}
 	a, err := New(w.audience, w, n, w.defs[0], w.group, known)
 	if err != nil {
 		w.t.Fatalf("new: %v", err)
@@ -501,10 +506,11 @@ func (n *node) judge() []Verdict {
 		}
 		n.rows[wire.Entry{Author: v.Author, Root: v.Root}] = v.Row
 		if v.Kind == Confirmed {
-			if n.confirmed[v.Message] {
+			m := inEpoch{v.Message, v.Row.Epoch}
+			if n.confirmed[m] {
 				n.w.t.Fatalf("message %s is confirmed twice", v.Message.Short())
 			}
-			n.confirmed[v.Message] = true
+			n.confirmed[m] = true
 		}
 		n.verdicts = append(n.verdicts, v)
 	}
@@ -570,7 +576,9 @@ func (n *node) Pinned(author wire.OrgID, root wire.Hash) bool {
 	return ok
 }
 
-func (n *node) Confirmed(message wire.Hash) bool { return n.confirmed[message] }
+func (n *node) Confirmed(message wire.Hash, epoch uint64) bool {
+	return n.confirmed[inEpoch{message, epoch}]
+}
 
 func (n *node) Past(author wire.OrgID, root wire.Hash) (Entry, bool) {
 	row, ok := n.rows[wire.Entry{Author: author, Root: root}]
@@ -585,6 +593,15 @@ func (n *node) PastFrom(author wire.OrgID, from uint64, limit int) (rows []Entry
 	}
 	slices.SortFunc(rows, func(x, y Entry) int { return int(x.Number) - int(y.Number) })
 	return rows[max(0, len(rows)-limit):]
+}
+
+func (n *node) Exposed() (rows []Entry) {
+	for _, row := range n.rows {
+		if row.Exposed() && !row.Live() {
+			rows = append(rows, row)
+		}
+	}
+	return rows
 }
 
 // Defined is about the node's own audience, as if it were the network's.

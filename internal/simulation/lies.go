@@ -12,7 +12,8 @@ import (
 
 // Kinds of request between nodes that a liar meddles with.
 const (
-	payloads = "payload"
+	payloads    = "payload"
+	activations = "activated"
 )
 
 // lies are what a member does at present that its node's code would not. Its
@@ -75,6 +76,16 @@ func (w *world) falsify(m local.Message) (body []byte, err error, lied bool) {
 		body = bytes.Clone(m.Body)
 		body[len(body)-1-w.rng.IntN(min(64, len(body)))] ^= 1
 		return body, nil, true
+	case m.Kind == activations && !m.Answer && l.alter:
+		var a wire.Activated
+		others := some(w.members, func(o *member) bool { return o.founder && o.belongs && !o.away })
+		if wire.Unmarshal(m.Body, &a) != nil || a.Pin < 2 || len(others) < 3 {
+			return nil, nil, false // of two, one that lies is no minority
+		}
+		a.Pin = 1 + uint64(w.rng.IntN(int(a.Pin)-1))
+		w.tell(m.From, "LIES: tells %s that record %d activated the epoch", m.To, a.Pin)
+		body, err = wire.Marshal(a)
+		return body, err, true
 	case m.Kind == payloads && m.Answer && l.forge:
 		w.tell(m.From, "LIES: forges a receipt for %s", m.To)
 		var r wire.Receipt
@@ -271,16 +282,16 @@ func (m *member) ownBatch(e *store.Epoch) (root wire.Hash, in []string) {
 }
 
 // doubleStatement votes against an entry of somebody else, also one that it has
-// receipted itself.
+// receipted itself, or that has its verdict.
 func (w *world) doubleStatement(m *member) bool {
 	epochs := m.currentEpochs()
 	if len(epochs) == 0 {
 		return false
 	}
 	e := pick(w, epochs)
-	var open []wire.Entry
+	var pinned []wire.Entry
 	m.read(func(tx *store.Tx) error {
-		rows, err := tx.Query(`SELECT org, root FROM pins WHERE audience = $1 AND state = 'open' AND org <> $2 ORDER BY number`, e.Audience, m.org)
+		rows, err := tx.Query(`SELECT org, root FROM pins WHERE audience = $1 AND state IN ('open', 'done') AND org <> $2 ORDER BY number DESC LIMIT 6`, e.Audience, m.org)
 		if err != nil {
 			return err
 		}
@@ -290,14 +301,14 @@ func (w *world) doubleStatement(m *member) bool {
 			if err := rows.Scan(&id.Author, &id.Root); err != nil {
 				return err
 			}
-			open = append(open, id)
+			pinned = append(pinned, id)
 		}
 		return rows.Err()
 	})
-	if len(open) == 0 {
+	if len(pinned) == 0 {
 		return false
 	}
-	against := pick(w, open)
+	against := pick(w, pinned)
 	w.tell(m.name, "LIES: votes against %s", against.Root.Short())
 	return m.sneak(e, func(keys wire.Keys, n uint64) (wire.Pin, error) {
 		pin := wire.Pin{Tag: keys.PinTag(m.self.Key, n)}

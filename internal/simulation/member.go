@@ -101,6 +101,7 @@ func (m *member) start() {
 		Profile: ledger.NodeProfile{CertHash: m.cert, SealKey: m.keys.SealKey(), Endpoints: []string{m.name}},
 		Log:     w.story.logger(m.name),
 		Now:     func() time.Time { return w.now.Add(m.skew) },
+		PinPage: w.profile.pinPage,
 		NewID:   func() wire.UUID { return uuid.Must(uuid.NewRandom()) },
 		Jitter:  func(d time.Duration) time.Duration { return time.Duration(w.rng.Int64N(int64(d) + 1)) },
 	})

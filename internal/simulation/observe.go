@@ -50,13 +50,9 @@ type place struct {
 
 func (v verdict) place() place { return place{v.id, v.typ == "message_confirmed"} }
 
-// Who joins later does not know what was before its first epoch: it finds a name
-// free that is taken, and does not know a liar's message again that was
-// confirmed before. See docs/simulation.md, "Open".
-const (
-	definitions  = "ff_definition" // the network's context of definitions
-	doubleReason = "the same message was confirmed before"
-)
+// definitions is the network's context of definitions. Who joins later finds a
+// name free that was taken before its first epoch: docs/simulation.md, "Open".
+const definitions = "ff_definition"
 
 // skipReason is what order says of a message that was voted away.
 const skipReason = "votes say that its payload cannot be had"
@@ -275,7 +271,7 @@ func (m *member) skipped(msg *store.Message, label string) {
 // outage says whether members may be away for so long that an honest author's
 // payload cannot be had.
 func (p profile) outage() bool {
-	return p.on["long wait"] || p.on["cut"] || p.on["stop"] || p.on["crash"] || p.on["ledger away"] || p.on["disk slow"]
+	return p.on["long wait"] || p.on["cut"] || p.on["isolate"] || p.on["stop"] || p.on["crash"] || p.on["ledger away"] || p.on["disk slow"]
 }
 
 func (v verdict) String() string {

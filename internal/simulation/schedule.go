@@ -12,6 +12,7 @@ import (
 type profile struct {
 	founders, candidates int
 	confirmations        uint64
+	pinPage              int // pins of one confirm step; 0 for the usual number
 	liar                 bool
 	lost, answerLost     int // of 1000 requests
 	lateness             int // of 1000 requests: arrives later, the sender learns nothing
@@ -27,8 +28,8 @@ func (p profile) String() string {
 		}
 	}
 	slices.Sort(on)
-	return fmt.Sprintf("%d founders, %d candidates, %d confirmations, liar %v, of 1000 requests %d lost, %d answers lost, %d late, %d doubled; %s",
-		p.founders, p.candidates, p.confirmations, p.liar, p.lost, p.answerLost, p.lateness, p.doubled, strings.Join(on, ", "))
+	return fmt.Sprintf("%d founders, %d candidates, %d confirmations, confirm steps of %d pins, liar %v, of 1000 requests %d lost, %d answers lost, %d late, %d doubled; %s",
+		p.founders, p.candidates, p.confirmations, p.pinPage, p.liar, p.lost, p.answerLost, p.lateness, p.doubled, strings.Join(on, ", "))
 }
 
 // draw draws the profile of the seed.
@@ -44,6 +45,9 @@ func (w *world) draw() profile {
 	}
 	if w.chance(300) {
 		p.confirmations = 2
+	}
+	if w.chance(500) {
+		p.pinPage = 3 + w.rng.IntN(5)
 	}
 	p.liar = w.chance(400)
 	for _, rate := range []*int{&p.lost, &p.answerLost, &p.lateness, &p.doubled} {
@@ -78,6 +82,7 @@ func init() { // the actions mention each other through the world
 
 		{name: "long wait", weight: 2, rare: true, do: (*world).longWait},
 		{name: "cut", weight: 6, rare: true, do: (*world).cut},
+		{name: "isolate", weight: 4, rare: true, do: (*world).isolate},
 		{name: "ledger away", weight: 6, rare: true, do: (*world).ledgerAway},
 		{name: "ledger holds", weight: 5, rare: true, do: (*world).hold},
 		{name: "mempool lost", weight: 3, rare: true, do: (*world).mempoolLost},
@@ -200,6 +205,44 @@ func (w *world) cut() bool {
 		w.tell("", "the link between %s and %s is whole", a.name, b.name)
 		w.net.Heal(a.name, b.name)
 	}
+	return true
+}
+
+// isolate cuts a member off from all others, but not from the ledger. When that
+// ends it has asked them in vain for long, and may have voted against what all
+// of them have.
+func (w *world) isolate() bool {
+	if m := w.isolated; m != nil {
+		if m.proc != nil {
+			for range 4 {
+				w.chain.Mine()
+				for m.feed() {
+				}
+				for _, worker := range m.proc.workers {
+					m.step(worker)
+				}
+				w.watch()
+				if m.proc == nil {
+					break
+				}
+				w.now = w.now.Add(params.SkipAfter / 3)
+			}
+		}
+		w.tell(m.name, "reaches the others again")
+		for _, o := range w.members {
+			w.net.Heal(m.name, o.name)
+		}
+		w.isolated = nil
+		return true
+	}
+	m := pick(w, w.members)
+	w.tell(m.name, "reaches no other member")
+	for _, o := range w.members {
+		if o != m {
+			w.net.Cut(m.name, o.name)
+		}
+	}
+	w.isolated = m
 	return true
 }
 

@@ -89,6 +89,7 @@ type world struct {
 	profile  profile
 	weights  map[string]int
 	faults   bool // requests may go astray
+	isolated *member
 	late     []letter
 	sealed   []letter // payloads and receipts that were seen on the wire, to be replayed
 	network  wire.Hash

@@ -13,7 +13,7 @@ import (
 
 var (
 	from  = flag.Uint64("from", 1, "first seed")
-	seeds = flag.Int("seeds", 60, "how many seeds")
+	seeds = flag.Int("seeds", 30, "how many seeds")
 	both  = flag.Int("both", 3, "how many seeds are compared on two databases")
 	steps = flag.Int("steps", 0, "steps of each; 0 for the usual number")
 	calm  = flag.Bool("calm", false, "without crashes and disk faults")

@@ -148,6 +148,17 @@ func (tx *Tx) CurrentEpoch(audience wire.Hash) (*Epoch, error) {
 		ORDER BY epoch DESC LIMIT 1`, audience)
 }
 
+// PutAttestation records which pin activated an epoch by an organisation's word.
+func (tx *Tx) PutAttestation(definition wire.Hash, org wire.OrgID, pin uint64) error {
+	return tx.Send(`INSERT INTO attestations (definition, org, pin) VALUES ($1,$2,$3) ON CONFLICT (definition, org) DO UPDATE SET pin = excluded.pin`, definition, org, int64(pin))
+}
+
+// Attestations are the organisations by whose word a pin activated an epoch.
+func (tx *Tx) Attestations(definition wire.Hash, pin uint64) ([]wire.OrgID, error) {
+	return collect(tx, func(rows *Rows, o *wire.OrgID) error { return rows.Scan(o) },
+		`SELECT org FROM attestations WHERE definition = $1 AND pin = $2`, definition, int64(pin))
+}
+
 // PutWindow stores how far a key's pins have gone.
 func (tx *Tx) PutWindow(audience wire.Hash, w Window) error {
 	err := tx.Send(`INSERT INTO windows (audience, epoch, signer, high, used) VALUES ($1,$2,$3,$4,$5)

@@ -88,19 +88,56 @@ func BenchmarkNew(b *testing.B) {
 	}
 }
 
+// BenchmarkOpen is the start on a million messages and as many events;
+// PARLEY_BENCH_ROWS sets another number. The first start after that many rows
+// came also refreshes the planner's statistics.
+func BenchmarkOpen(b *testing.B) {
+	path := storetest.Path(b)
+	db, err := store.Open(b.Context(), store.Options{Path: path})
+	if err != nil {
+		b.Fatal(err)
+	}
+	fill(b, db, benchRows(b))
+	if err := db.Close(); err != nil {
+		b.Fatal(err)
+	}
+	var first time.Duration
+	for b.Loop() {
+		start := time.Now()
+		db, err := store.Open(b.Context(), store.Options{Path: path})
+		if err != nil {
+			b.Fatal(err)
+		}
+		mustRead(b, db, func(tx *store.Tx) error { _, err := tx.LastEvent(); return err })
+		if first == 0 {
+			first = time.Since(start)
+		}
+		if err := db.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(first.Milliseconds()), "first-ms")
+}
+
+// benchRows is how many rows the benchmarks of a large database make.
+func benchRows(b *testing.B) int {
+	text := os.Getenv("PARLEY_BENCH_ROWS")
+	if text == "" {
+		return 1_000_000
+	}
+	rows, err := strconv.Atoi(text)
+	if err != nil {
+		b.Fatalf("PARLEY_BENCH_ROWS: %v", err)
+	}
+	return rows
+}
+
 // BenchmarkList shows lists of a million messages and as many events, as the
 // console and clients ask for them, with and without the planner's statistics;
 // and the plan of each. PARLEY_BENCH_ROWS sets another number.
 func BenchmarkList(b *testing.B) {
-	rows := 1_000_000
-	if text := os.Getenv("PARLEY_BENCH_ROWS"); text != "" {
-		var err error
-		if rows, err = strconv.Atoi(text); err != nil {
-			b.Fatalf("PARLEY_BENCH_ROWS: %v", err)
-		}
-	}
 	db := storetest.New(b)
-	fill(b, db, rows)
+	fill(b, db, benchRows(b))
 	for _, analysed := range []string{"fresh", "optimized"} {
 		if analysed == "optimized" {
 			if err := db.Optimize(b.Context()); err != nil {

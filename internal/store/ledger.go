@@ -227,16 +227,17 @@ func (tx *Tx) SetPin(number uint64, audience wire.Hash, epoch, n uint64, state, 
 	return err
 }
 
-// SetEntry stores an open entry's new state.
+// SetEntry stores a live entry's new state. One that was decided is open again
+// if votes threaten it.
 func (tx *Tx) SetEntry(number uint64, entry []byte) error {
-	err := tx.Send(`UPDATE pins SET entry = $1 WHERE number = $2`, entry, int64(number))
+	err := tx.Send(`UPDATE pins SET state = 'open', exposed = FALSE, entry = $1 WHERE number = $2`, entry, int64(number))
 	return err
 }
 
 // ClosePin marks an entry as decided and its handles as dispatched. Its last
-// row stays: votes may still come against it.
-func (tx *Tx) ClosePin(number uint64, reason string, entry []byte) error {
-	if err := tx.Send(`UPDATE pins SET state = 'done', reason = $1, entry = $2 WHERE number = $3`, reason, entry, int64(number)); err != nil {
+// row stays: votes may still come against it, and exposed says that some have.
+func (tx *Tx) ClosePin(number uint64, reason string, entry []byte, exposed bool) error {
+	if err := tx.Send(`UPDATE pins SET state = 'done', reason = $1, entry = $2, exposed = $3 WHERE number = $4`, reason, entry, exposed, int64(number)); err != nil {
 		return err
 	}
 	err := tx.Send(`UPDATE pin_handles SET dispatched = TRUE WHERE sequence BETWEEN $1 AND $2`, int64(number)*256, int64(number)*256+255)
@@ -272,10 +273,22 @@ func (tx *Tx) PastEntry(audience wire.Hash, org wire.OrgID, root wire.Hash) (ent
 }
 
 // PastEntriesOf lists the stored rows of an organisation's decided entries from
-// a number on.
+// a number on: the newest limit of them, newest first.
 func (tx *Tx) PastEntriesOf(audience wire.Hash, org wire.OrgID, from uint64, limit int) ([][]byte, error) {
 	return collect(tx, func(rows *Rows, b *[]byte) error { return rows.Scan(b) },
-		`SELECT entry FROM pins WHERE audience = $1 AND org = $2 AND state = 'done' AND number >= $3 ORDER BY number LIMIT $4`, audience, org, int64(from), limit)
+		`SELECT entry FROM pins WHERE audience = $1 AND org = $2 AND state = 'done' AND number >= $3 ORDER BY number DESC LIMIT $4`, audience, org, int64(from), limit)
+}
+
+// ExposedEntries lists the stored rows of an audience's decided entries with
+// votes against them, in order.
+func (tx *Tx) ExposedEntries(audience wire.Hash) ([][]byte, error) {
+	return collect(tx, func(rows *Rows, b *[]byte) error { return rows.Scan(b) },
+		`SELECT entry FROM pins WHERE audience = $1 AND exposed ORDER BY number`, audience)
+}
+
+// ExposedAudiences are the audiences that have such entries.
+func (tx *Tx) ExposedAudiences() ([]wire.Hash, error) {
+	return collect(tx, func(rows *Rows, h *wire.Hash) error { return rows.Scan(h) }, `SELECT DISTINCT audience FROM pins WHERE exposed`)
 }
 
 // LastApplied is the newest record that holds a pin of an audience; nil if

@@ -122,10 +122,15 @@ func scanMessagePtr(r *Rows, m **Message) error {
 	return scanMessage(r, *m)
 }
 
-// MessageByID returns the newest message with an id in a namespace, or
-// ErrNoRows.
+// decidedFirst orders messages that share an id, which only a lie brings about:
+// one that is confirmed is what the network knows by it, and none that comes
+// later takes its place.
+const decidedFirst = ` ORDER BY CASE state WHEN 'confirmed' THEN 0 ELSE 1 END, seq`
+
+// MessageByID returns the message with an id in a namespace, or ErrNoRows; of
+// several the confirmed one, else the oldest.
 func (tx *Tx) MessageByID(namespace string, id UUID) (*Message, error) {
-	return queryOne(tx, scanMessagePtr, selectMessages+` WHERE id = $1 AND namespace = $2 ORDER BY seq DESC LIMIT 1`, id, namespace)
+	return queryOne(tx, scanMessagePtr, selectMessages+` WHERE id = $1 AND namespace = $2`+decidedFirst+` LIMIT 1`, id, namespace)
 }
 
 // MessageByHash returns the message with an id and a leaf hash, which covers
@@ -135,16 +140,18 @@ func (tx *Tx) MessageByHash(audience wire.Hash, id UUID, hash Hex) (*Message, er
 }
 
 // ConfirmedBefore lists the hashes, among those of some messages, under which an
-// audience has a pinned message that is confirmed. Unpinned ones do not count:
-// not every member has the same.
-func (tx *Tx) ConfirmedBefore(audience wire.Hash, messages []*Message) (hashes []Hex, err error) {
+// epoch of an audience has a pinned message that is confirmed. Unpinned ones do
+// not count: not every member has the same.
+func (tx *Tx) ConfirmedBefore(audience wire.Hash, epoch uint64, messages []*Message) (hashes []Hex, err error) {
 	ids := make([]UUID, len(messages)) // a hash covers the id
 	for i, m := range messages {
 		ids[i] = m.Header.ID
 	}
 	err = inChunks(ids, func(_ []UUID, marks string, args []any) error {
 		some, err := queryAll(tx, func(r *Rows, h *Hex) error { return r.Scan(h) }, `SELECT hash FROM messages WHERE id IN `+marks+
-			` AND audience = $`+strconv.Itoa(len(args)+1)+` AND state = 'confirmed' AND tx_type <> 'unpinned'`, append(args, audience)...)
+			` AND audience = $`+strconv.Itoa(len(args)+1)+` AND state = 'confirmed' AND tx_type <> 'unpinned'
+			AND EXISTS (SELECT 1 FROM batches b WHERE b.root = messages.root AND b.org = messages.org AND b.epoch = $`+strconv.Itoa(len(args)+2)+`)`,
+			append(args, audience, int64(epoch))...)
 		hashes = append(hashes, some...)
 		return err
 	})

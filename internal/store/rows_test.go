@@ -152,9 +152,12 @@ func TestMessageState(t *testing.T) {
 				t.Errorf("place %d holds %+v", i+1, m)
 			}
 		}
-		before, err := tx.ConfirmedBefore(hash(7), append(got[10:20], list[20]))
+		before, err := tx.ConfirmedBefore(hash(7), 1, append(got[10:20], list[20]))
 		if err != nil || len(before) != 5 || before[0] != got[15].Hash {
 			t.Errorf("confirmed before: %v, %v", before, err)
+		}
+		if other, err := tx.ConfirmedBefore(hash(7), 2, got); err != nil || len(other) != 0 {
+			t.Errorf("confirmed in another epoch: %v, %v", other, err)
 		}
 		for _, i := range []int{20, 40} {
 			if m, err := tx.MessageByID(ns, list[i].Header.ID); err != nil || m.Batch != nil || m.State != "ready" {

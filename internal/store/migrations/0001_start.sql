@@ -69,12 +69,14 @@ CREATE TABLE pins (
   n         BIGINT,
   state     TEXT NOT NULL DEFAULT '', -- '' not ours (yet), open, done, void, duplicate, control
   reason    TEXT NOT NULL DEFAULT '',
-  entry     {{bytes}} -- order.Entry in CBOR while open
+  entry     {{bytes}}, -- JSON of order.Entry
+  exposed   BOOLEAN NOT NULL DEFAULT FALSE -- decided, but votes are pinned against it
 );
 CREATE INDEX pins_tag ON pins (tag);
 CREATE INDEX pins_audience ON pins (audience, number);
 CREATE INDEX pins_batch ON pins (root, org);
 CREATE INDEX pins_open ON pins (audience, number) WHERE state = 'open';
+CREATE INDEX pins_exposed ON pins (audience, number) WHERE exposed;
 
 -- One row per context handle of a pin, as existing clients list pins.
 CREATE TABLE pin_handles (
@@ -118,6 +120,14 @@ CREATE TABLE epochs (
   PRIMARY KEY (audience, epoch, hash)
 );
 CREATE INDEX epochs_hash ON epochs (hash);
+
+-- Who has told this node, which joined with an epoch, which pin made it current.
+CREATE TABLE attestations (
+  definition {{bytes}} NOT NULL,    -- epochs.hash
+  org        {{bytes}} NOT NULL,
+  pin        BIGINT NOT NULL,
+  PRIMARY KEY (definition, org)
+);
 
 -- Which pin numbers of each key the ledger has shown (order.Window).
 CREATE TABLE windows (
@@ -314,7 +324,6 @@ CREATE TABLE data (
 CREATE INDEX data_blob ON data (blob_hash) WHERE blob_hash IS NOT NULL;
 CREATE INDEX data_path ON data (namespace, blob_path) WHERE blob_path IS NOT NULL;
 CREATE INDEX data_created ON data (created);
-CREATE INDEX data_hash ON data (hash, namespace);
 
 CREATE TABLE message_data (
   message BIGINT NOT NULL,          -- messages.seq
