@@ -307,3 +307,20 @@ func (c *Client) VerifyTransfer(ctx context.Context, number uint64) (*Inclusion,
 func (c *Client) Blockers(ctx context.Context, audience, topic string) ([]Blocker, error) {
 	return all[Blocker](ctx, c, nil, "contexts", audience, topic, "blockers")
 }
+
+// EraseMessage erases the data of a message at this node. What was erased before
+// is no error.
+func (c *Client) EraseMessage(ctx context.Context, id string, e Erase) (*Erasure, error) {
+	return post[Erasure](ctx, c, e, nil, "messages", id, "erase")
+}
+
+// EraseData erases a data item at this node, in whatever messages it is.
+func (c *Client) EraseData(ctx context.Context, id string, e Erase) (*Erasure, error) {
+	return post[Erasure](ctx, c, e, nil, "data", id, "erase")
+}
+
+// Erasure reads an erasure with the signed answers of the members that were
+// asked to erase as well.
+func (c *Client) Erasure(ctx context.Context, id string) (*Erasure, error) {
+	return get[Erasure](ctx, c, nil, "erasures", id)
+}

@@ -394,3 +394,44 @@ type Blocker struct {
 	Needed  int        `json:"needed"`
 	SkipDue *time.Time `json:"skipDue"`
 }
+
+// Erase says why something is to be erased.
+type Erase struct {
+	Reason     string `json:"reason"`
+	Author     string `json:"author,omitempty"`     // who wants it; the organisation if empty
+	Recipients bool   `json:"recipients,omitempty"` // ask the other members as well
+	DryRun     bool   `json:"dryRun,omitempty"`     // only count
+}
+
+// Erasure is an act of erasing.
+type Erasure struct {
+	ID       string           `json:"id"`
+	Source   string           `json:"source"`           // operator, policy, member, before
+	Origin   string           `json:"origin,omitempty"` // policy, or member that asked
+	Author   string           `json:"author"`
+	Reason   string           `json:"reason"`
+	Created  string           `json:"created"`
+	Messages int              `json:"messages"`
+	Data     int              `json:"data"`
+	Requests []ErasureRequest `json:"requests,omitempty"`
+}
+
+// ErasureRequest is a signed request to other members. Request and the answers'
+// Signed are CBOR (wire.Erasure, wire.ErasureAnswer).
+type ErasureRequest struct {
+	ID      string          `json:"id"`
+	Digest  string          `json:"digest"`
+	Root    string          `json:"root"`
+	Request []byte          `json:"request"`
+	Answers []ErasureAnswer `json:"answers"`
+}
+
+// ErasureAnswer is what a member said to a request.
+type ErasureAnswer struct {
+	Org    string `json:"org"`
+	Name   string `json:"name"`
+	State  string `json:"state"` // waiting, erased, refused
+	Reason string `json:"reason,omitempty"`
+	At     string `json:"at"`
+	Signed []byte `json:"signed,omitempty"`
+}

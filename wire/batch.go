@@ -28,14 +28,16 @@ func (h BatchHeader) Leaf() (Hash, error) { return hashValue("parley/batch", h) 
 func (h MessageHeader) LeafHash() (Hash, error) { return hashValue("parley/message", h) }
 
 // Leaves are the header's leaf, then one per message.
-func (b *Batch) Leaves() ([]Hash, error) {
-	leaves := make([]Hash, 1, 1+len(b.Messages))
+func (b *Batch) Leaves() ([]Hash, error) { return leavesOf(b.Header, b.Messages) }
+
+func leavesOf(header BatchHeader, messages []Message) ([]Hash, error) {
+	leaves := make([]Hash, 1, 1+len(messages))
 	var err error
-	if leaves[0], err = b.Header.Leaf(); err != nil {
+	if leaves[0], err = header.Leaf(); err != nil {
 		return nil, err
 	}
-	for i := range b.Messages {
-		leaf, err := b.Messages[i].Header.LeafHash()
+	for i := range messages {
+		leaf, err := messages[i].Header.LeafHash()
 		if err != nil {
 			return nil, fmt.Errorf("message %d: %w", i, err)
 		}
@@ -98,8 +100,11 @@ func newCompressor() *zstd.Encoder {
 // Encode gives the bytes to seal: one byte for the form, then the batch as
 // deterministic CBOR, compressed with zstd if it has 1 KB or more. Compression
 // is not part of the batch's identity.
-func (b *Batch) Encode() ([]byte, error) {
-	plain, err := Marshal(b)
+func (b *Batch) Encode() ([]byte, error) { return pack(b) }
+
+// pack is Encode of a batch, or of what remains of one.
+func pack(v any) ([]byte, error) {
+	plain, err := Marshal(v)
 	if err != nil {
 		return nil, err
 	}
@@ -115,8 +120,38 @@ func (b *Batch) Encode() ([]byte, error) {
 // DecodeBatch is the inverse of Encode. It is strict about the form and does
 // not judge the content: see Check.
 func DecodeBatch(p []byte) (*Batch, error) {
+	b := new(Batch)
+	if err := unpack(p, b); err != nil {
+		return nil, err
+	}
+	for i := range b.Data {
+		b.Data[i].tidy()
+	}
+	for i := range b.Messages {
+		b.Messages[i].tidy()
+	}
+	return b, nil
+}
+
+// tidy undoes what the encoding does to an item: on the wire, no value is an
+// empty one.
+func (d *DataItem) tidy() {
+	if len(d.Value) == 0 {
+		d.Value = nil
+	}
+}
+
+// tidy undoes what the encoding does to a message without a trace.
+func (m *Message) tidy() {
+	if len(m.Trace) == 0 {
+		m.Trace = nil
+	}
+}
+
+// unpack is the inverse of pack.
+func unpack(p []byte, v any) error {
 	if len(p) == 0 {
-		return nil, fmt.Errorf("batch: no bytes")
+		return fmt.Errorf("batch: no bytes")
 	}
 	plain := p[1:]
 	switch p[0] {
@@ -124,29 +159,15 @@ func DecodeBatch(p []byte) (*Batch, error) {
 	case formZstd:
 		var err error
 		if plain, err = decompressor.DecodeAll(plain, nil); err != nil {
-			return nil, fmt.Errorf("batch: decompress (at most %d bytes): %w", MaxBatch, err)
+			return fmt.Errorf("batch: decompress (at most %d bytes): %w", MaxBatch, err)
 		}
 	default:
-		return nil, fmt.Errorf("batch: form %d is unknown, want %d (plain) or %d (zstd)", p[0], formPlain, formZstd)
+		return fmt.Errorf("batch: form %d is unknown, want %d (plain) or %d (zstd)", p[0], formPlain, formZstd)
 	}
 	if len(plain) > MaxBatch {
-		return nil, fmt.Errorf("batch has %d bytes, at most %d are allowed", len(plain), MaxBatch)
+		return fmt.Errorf("batch has %d bytes, at most %d are allowed", len(plain), MaxBatch)
 	}
-	b := new(Batch)
-	if err := Unmarshal(plain, b); err != nil {
-		return nil, err
-	}
-	for i := range b.Data {
-		if len(b.Data[i].Value) == 0 {
-			b.Data[i].Value = nil // on the wire, no value is an empty one
-		}
-	}
-	for i := range b.Messages {
-		if len(b.Messages[i].Trace) == 0 {
-			b.Messages[i].Trace = nil
-		}
-	}
-	return b, nil
+	return Unmarshal(plain, v)
 }
 
 // Check is CheckedLeaves without its result.
@@ -173,10 +194,16 @@ func (b *Batch) CheckedLeaves() ([]Hash, error) {
 	if err != nil {
 		return nil, err
 	}
+	return checkMessages(b.Header, b.Messages, commitments)
+}
+
+// checkMessages tests the messages of a batch whose data items have these
+// commitments, and returns the batch's leaves.
+func checkMessages(header BatchHeader, messages []Message, commitments []Hash) ([]Hash, error) {
 	topics := map[string]bool{}
 	used := uint32(0)
-	for i := range b.Messages {
-		m := &b.Messages[i]
+	for i := range messages {
+		m := &messages[i]
 		if err := m.check(commitments, &used); err != nil {
 			return nil, fmt.Errorf("message %d (%s): %w", i, m.Header.ID, err)
 		}
@@ -184,13 +211,13 @@ func (b *Batch) CheckedLeaves() ([]Hash, error) {
 			topics[t] = true
 		}
 	}
-	if int(used) < len(b.Data) {
-		return nil, fmt.Errorf("data item %d (%s): no message uses it", used, b.Data[used].ID)
+	if int(used) < len(commitments) {
+		return nil, fmt.Errorf("data item %d: no message uses it", used)
 	}
 	if len(topics) > MaxContexts {
 		return nil, fmt.Errorf("batch: it has %d distinct topics, at most %d are allowed; close the batch earlier", len(topics), MaxContexts)
 	}
-	leaves, err := b.Leaves()
+	leaves, err := leavesOf(header, messages)
 	if err != nil {
 		return nil, err
 	}
@@ -233,8 +260,24 @@ func (h *BatchHeader) check() error {
 // checkData checks the data items and definitions and returns the commitment of
 // each item.
 func (b *Batch) checkData() ([]Hash, error) {
-	definitions := make(map[Hash]bool, len(b.Definitions))
-	for i, d := range b.Definitions {
+	definitions, err := checkDefinitions(b.Definitions)
+	if err != nil {
+		return nil, err
+	}
+	commitments := make([]Hash, len(b.Data))
+	ids := make(map[UUID]bool, len(b.Data))
+	for i := range b.Data {
+		if commitments[i], err = b.Data[i].check(i, ids, definitions); err != nil {
+			return nil, err
+		}
+	}
+	return commitments, nil
+}
+
+// checkDefinitions tests the definitions of a batch and returns their hashes.
+func checkDefinitions(list []Definition) (map[Hash]bool, error) {
+	definitions := make(map[Hash]bool, len(list))
+	for i, d := range list {
 		h := d.Hash()
 		if d.Kind == "" || len(d.Body) == 0 {
 			return nil, fmt.Errorf("definition %d: kind or body is empty", i)
@@ -247,36 +290,36 @@ func (b *Batch) checkData() ([]Hash, error) {
 		}
 		definitions[h] = true
 	}
-	commitments := make([]Hash, len(b.Data))
-	ids := make(map[UUID]bool, len(b.Data))
-	for i := range b.Data {
-		d := &b.Data[i]
-		switch {
-		case d.ID == UUID{}:
-			return nil, fmt.Errorf("data item %d: id is zero", i)
-		case ids[d.ID]:
-			return nil, fmt.Errorf("data item %d: id %s occurs twice", i, d.ID)
-		case d.Seed.IsZero():
-			return nil, fmt.Errorf("data item %d (%s): seed is missing; it must be random", i, d.ID)
-		case d.Datatype != nil && !definitions[d.Datatype.Hash]:
-			return nil, fmt.Errorf("data item %d (%s): the batch does not carry the definition %s of datatype %s %s; add it to the batch",
-				i, d.ID, d.Datatype.Hash, d.Datatype.Name, d.Datatype.Version)
-		case d.Blob != nil && d.Blob.Size < 0:
-			return nil, fmt.Errorf("data item %d (%s): blob size is %d", i, d.ID, d.Blob.Size)
-		}
-		for _, text := range d.texts() {
-			if !utf8.ValidString(text) {
-				return nil, fmt.Errorf("data item %d (%s): %q is not valid UTF-8", i, d.ID, text)
-			}
-		}
-		ids[d.ID] = true
-		c, err := d.Commitment()
-		if err != nil {
-			return nil, fmt.Errorf("data item %d (%s): %w", i, d.ID, err)
-		}
-		commitments[i] = c
+	return definitions, nil
+}
+
+// check tests data item i of a batch, whose earlier items have ids, and returns
+// its commitment.
+func (d *DataItem) check(i int, ids map[UUID]bool, definitions map[Hash]bool) (Hash, error) {
+	switch {
+	case d.ID == UUID{}:
+		return Hash{}, fmt.Errorf("data item %d: id is zero", i)
+	case ids[d.ID]:
+		return Hash{}, fmt.Errorf("data item %d: id %s occurs twice", i, d.ID)
+	case d.Seed.IsZero():
+		return Hash{}, fmt.Errorf("data item %d (%s): seed is missing; it must be random", i, d.ID)
+	case d.Datatype != nil && !definitions[d.Datatype.Hash]:
+		return Hash{}, fmt.Errorf("data item %d (%s): the batch does not carry the definition %s of datatype %s %s; add it to the batch",
+			i, d.ID, d.Datatype.Hash, d.Datatype.Name, d.Datatype.Version)
+	case d.Blob != nil && d.Blob.Size < 0:
+		return Hash{}, fmt.Errorf("data item %d (%s): blob size is %d", i, d.ID, d.Blob.Size)
 	}
-	return commitments, nil
+	for _, text := range d.texts() {
+		if !utf8.ValidString(text) {
+			return Hash{}, fmt.Errorf("data item %d (%s): %q is not valid UTF-8", i, d.ID, text)
+		}
+	}
+	ids[d.ID] = true
+	c, err := d.Commitment()
+	if err != nil {
+		return Hash{}, fmt.Errorf("data item %d (%s): %w", i, d.ID, err)
+	}
+	return c, nil
 }
 
 // texts are the item's text fields. Invalid UTF-8 in one of them would be

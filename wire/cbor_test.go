@@ -116,6 +116,7 @@ func publicTypes() []any {
 		new(Definition), new(Batch), new(EpochDefinition), new(ChangePolicy), new(EpochSecret), new(Pin), new(Receipt),
 		new(Certificate), new(Control), new(Activation), new(Entry), new(Vote), new(Digest),
 		new(Envelope), new(Invitation), new(SecretRequest), new(Unpinned), new(FieldProof),
+		new(Remnant), new(Remains), new(ErasedItem), new(Erasure), new(ErasureAnswer),
 	}
 }
 

@@ -23,7 +23,11 @@
 //	epoch hash       H("parley/epoch", cbor(definition))
 //	key commitment   H("parley/key", key)
 //	receipt digest   H("parley/receipt", cbor(all fields but the signature))
-//	unpinned digest  H("parley/unpinned", cbor([author, audience, epoch, root, sequence, previous]), sealed)
+//	sealed hash      H("parley/sealed", sealed)
+//	unpinned digest  H("parley/unpinned", cbor([author, audience, epoch, root, sequence, previous]), sealed hash)
+//	faults hash      H("parley/faults", cbor(indices)), zero of none
+//	erasure digest   H("parley/erasure", cbor(all fields but the signature))
+//	answer digest    H("parley/erasure answer", cbor(all fields but the signature))
 //	chunk hash       H("parley/chunk", bytes)
 //
 // Trees are those of RFC 9162, over these 32-byte hashes as entries.

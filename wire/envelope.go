@@ -82,8 +82,16 @@ func (i Invitation) Open(open func(sealed, info []byte) ([]byte, error)) (EpochS
 	return s, i.Definition.CheckKeys(s.Keys())
 }
 
-// Digest is what Signature signs: everything else.
-func (u Unpinned) Digest() (Hash, error) {
+// Digest is what Signature signs: everything else. Of the sealed bytes it covers
+// the hash, so that the signature can be verified when they are erased.
+func (u Unpinned) Digest() (Hash, error) { return u.DigestOf(SealedHash(u.Envelope.Sealed)) }
+
+// SealedHash names the sealed bytes of a batch.
+func SealedHash(sealed []byte) Hash { return HashOf("parley/sealed", sealed) }
+
+// DigestOf is Digest where only the hash of the sealed bytes is left
+// (Remnant.Sealed).
+func (u Unpinned) DigestOf(sealed Hash) (Hash, error) {
 	head, err := Marshal(struct {
 		_        struct{} `cbor:",toarray"`
 		Author   OrgID
@@ -99,7 +107,7 @@ func (u Unpinned) Digest() (Hash, error) {
 	if err != nil {
 		return Hash{}, err
 	}
-	return HashOf("parley/unpinned", head, u.Envelope.Sealed), nil
+	return HashOf("parley/unpinned", head, sealed[:]), nil
 }
 
 // Signer is the address that signed.

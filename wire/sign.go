@@ -73,11 +73,12 @@ func (r Receipt) Digest() (Hash, error) {
 		Audience     Hash
 		Epoch        uint64
 		Root         Hash
+		Faults       Hash
 		RecentBlock  Hash
 		RecentNumber uint64
 	}{
 		Version: r.Version, Network: r.Network, Org: r.Org, Author: r.Author, Audience: r.Audience,
-		Epoch: r.Epoch, Root: r.Root, RecentBlock: r.RecentBlock, RecentNumber: r.RecentNumber,
+		Epoch: r.Epoch, Root: r.Root, Faults: r.Faults, RecentBlock: r.RecentBlock, RecentNumber: r.RecentNumber,
 	})
 }
 

@@ -293,6 +293,7 @@ type Receipt struct {
 	Audience     Hash
 	Epoch        uint64
 	Root         Hash
+	Faults       Hash // FaultsHash of the messages whose data do not conform to their datatypes; zero if all do
 	RecentBlock  Hash // hash of a recent final block: proves "not before"
 	RecentNumber uint64
 	Signature    Signature

@@ -41,6 +41,9 @@ type vectors struct {
 	Signature  signatureVector
 	Receipt    signedVector
 	Unpinned   signedVector
+	Remnant    remnantVector
+	Erasure    signedVector
+	Answer     signedVector // to Erasure
 	CarriedPin carriedPinVector
 	HPKE       hpkeVector
 }
@@ -149,6 +152,15 @@ type signedVector struct {
 	CBOR   hexBytes
 	Digest Hash
 	Signer Address
+}
+
+type remnantVector struct {
+	CBOR       hexBytes // of what remains of Batch without its second data item
+	Leaves     []Hash   // the same as of Batch
+	Faults     []uint32
+	FaultsHash Hash
+	Sealed     hexBytes // that Remnant.Sealed names
+	Unpinned   Hash     // digest of Unpinned, from that name alone
 }
 
 type carriedPinVector struct {
@@ -288,6 +300,30 @@ func computeVectors(t *testing.T) *vectors {
 	check(err)
 	u.Signature = SignDigest(key, digest)
 	v.Unpinned = signedVector{encode(u), digest, AddressOf(key)}
+
+	r0 := b.Remnant([]uint32{0, 2}, SealedHash(u.Envelope.Sealed))
+	r0.Erase(b.Messages[1].Header.Data)
+	said := r
+	said.Faults, err = FaultsHash(r0.Faults)
+	check(err)
+	r0.Receipts = []Receipt{said}
+	v.Remnant = remnantVector{CBOR: encode(r0), Faults: r0.Faults, Sealed: u.Envelope.Sealed}
+	v.Remnant.Leaves, err = r0.CheckedLeaves()
+	check(err)
+	v.Remnant.FaultsHash, err = FaultsHash(r0.Faults)
+	check(err)
+	v.Remnant.Unpinned, err = u.DigestOf(r0.Sealed)
+	check(err)
+	e := testErasure()
+	digest, err = e.Digest()
+	check(err)
+	e.Signature = SignDigest(key, digest)
+	v.Erasure = signedVector{encode(e), digest, AddressOf(key)}
+	answer := ErasureAnswer{Version: Version, Network: h("network"), Org: h("org2"), Request: digest, Reason: "a legal hold", At: 2}
+	digest, err = answer.Digest()
+	check(err)
+	answer.Signature = SignDigest(key, digest)
+	v.Answer = signedVector{encode(answer), digest, AddressOf(key)}
 
 	p := Pin{Root: v.Batch.Root, Tag: v.Pin.Tag, Handles: v.Pin.Handles, Control: v.Controls[0].Sealed}
 	v.CarriedPin = carriedPinVector{2021, contract, Address{0xcc, 19: 1}, 123456, encode(p), CarriedPinDigest(2021, contract, Address{0xcc, 19: 1}, 123456, p)}

@@ -45,42 +45,11 @@ func (cmd checkCmd) Run(ctx context.Context) error {
 			return err
 		}
 	} else {
-		fmt.Printf("%d ledger records, %d pins, %d messages, %d events, %d batches, %d data items and %d attachments were checked; %d entries are open\n",
-			sum.Records, sum.Pins, sum.Messages, sum.Events, sum.Batches, sum.Data, sum.Blobs, sum.Open)
+		fmt.Printf("%d ledger records, %d pins, %d messages, %d events, %d batches, %d data items and %d attachments were checked; %d entries are open, %d data items are erased, as recorded\n",
+			sum.Records, sum.Pins, sum.Messages, sum.Events, sum.Batches, sum.Data, sum.Blobs, sum.Open, sum.Erased)
 	}
 	if sum.Differences > 0 {
 		return fmt.Errorf("%d differences", sum.Differences)
 	}
-	return nil
-}
-
-type configCmd struct {
-	Print configPrintCmd `cmd:"" help:"Print the configuration with all defaults."`
-	Check configCheckCmd `cmd:"" help:"Say whether the configuration is right."`
-}
-
-type configPrintCmd struct{ folder }
-
-func (cmd configPrintCmd) Run() error {
-	c, err := node.LoadConfig(cmd.path())
-	if err != nil {
-		return usageError{err}
-	}
-	text, err := c.Marshal()
-	if err != nil {
-		return err
-	}
-	_, err = os.Stdout.Write(text)
-	return err
-}
-
-type configCheckCmd struct{ folder }
-
-func (cmd configCheckCmd) Run() error {
-	c, err := cmd.read()
-	if err != nil {
-		return err
-	}
-	fmt.Printf("The configuration of %s in %s is right.\n", c.Org.Name, c.Dir)
 	return nil
 }

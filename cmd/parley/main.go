@@ -38,6 +38,7 @@ type cli struct {
 	Members membersCmd `cmd:"" help:"List the members, propose changes, vote."`
 	Access  accessCmd  `cmd:"" help:"Say who may call this organisation's node: make, list and revoke API keys."`
 	Verify  verifyCmd  `cmd:"" help:"Verify a record of a network with the chain itself."`
+	Erase   eraseCmd   `cmd:"" help:"Erase data, here and at the members that received it."`
 	Check   checkCmd   `cmd:"" help:"Check a node's database by an independent replay."`
 	Bench   benchCmd   `cmd:"" help:"Measure latency and throughput of running nodes."`
 	Config  configCmd  `cmd:"" help:"Print or check a configuration."`

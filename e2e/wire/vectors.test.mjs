@@ -77,6 +77,16 @@ test('batches', () => {
   assert.equal(hex(wire.commitment(data[0]).commitment), hex(messages[0][0][8][0]))
 })
 
+test('remnants', () => {
+  const remnant = decode(bin(v.Remnant.CBOR))
+  assert.deepEqual(wire.remnantLeaves(remnant).map(hex), v.Batch.Leaves)
+  assert.equal(remnant[2].filter(([item]) => !item).length, 1)
+  assert.equal(hex(wire.faultsHash(v.Remnant.Faults)), v.Remnant.FaultsHash)
+  assert.equal(hex(wire.sealedHash(bin(v.Remnant.Sealed))), hex(remnant[5]))
+  assert.equal(hex(wire.unpinnedDigestOf(bin(v.Unpinned.CBOR), remnant[5])), v.Remnant.Unpinned)
+  assert.equal(v.Remnant.Unpinned, v.Unpinned.Digest)
+})
+
 test('epochs', () => {
   for (const [name, key] of Object.entries(keys)) {
     assert.equal(hex(key), v.Epoch.Keys[name[0].toUpperCase() + name.slice(1)], name)
@@ -125,7 +135,9 @@ test('signatures', () => {
   assert.equal(address(wire.signDigest(bin(Private), bin(Digest))), Signature)
   assert.equal(address(wire.recoverAddress(bin(Digest), bin(Signature))), Address)
 
-  for (const [vector, digestOf] of [[v.Receipt, wire.receiptDigest], [v.Unpinned, wire.unpinnedDigest]]) {
+  for (const [vector, digestOf] of [
+    [v.Receipt, wire.receiptDigest], [v.Unpinned, wire.unpinnedDigest], [v.Erasure, wire.erasureDigest], [v.Answer, wire.answerDigest],
+  ]) {
     const { digest, signature } = digestOf(bin(vector.CBOR))
     assert.equal(hex(digest), vector.Digest)
     assert.equal(address(wire.recoverAddress(digest, signature)), vector.Signer)

@@ -202,14 +202,47 @@ export function recoverAddress(digest, sig) {
 /** @param {Uint8Array} cbor a Receipt */
 export function receiptDigest(cbor) {
   const fields = decode(cbor)
-  return { digest: hashOf('parley/receipt', encode(fields.slice(0, 9))), signature: fields[9] }
+  return { digest: hashOf('parley/receipt', encode(fields.slice(0, -1))), signature: fields.at(-1) }
 }
 
 /** @param {Uint8Array} cbor an Unpinned */
 export function unpinnedDigest(cbor) {
-  const [[author, audience, epoch, root, sealed], sequence, previous, signature] = decode(cbor)
-  const head = encode([author, audience, epoch, root, sequence, previous])
-  return { digest: hashOf('parley/unpinned', head, sealed), signature }
+  const [[, , , , sealed], , , signature] = decode(cbor)
+  return { digest: unpinnedDigestOf(cbor, sealedHash(sealed)), signature }
+}
+
+export const sealedHash = (sealed) => hashOf('parley/sealed', sealed)
+
+/** The same where only the hash of the sealed bytes is left. */
+export function unpinnedDigestOf(cbor, hash) {
+  const [[author, audience, epoch, root], sequence, previous] = decode(cbor)
+  return hashOf('parley/unpinned', encode([author, audience, epoch, root, sequence, previous]), hash)
+}
+
+// Erasure.
+
+export const faultsHash = (indices) => (indices.length === 0 ? ZERO : hashOf('parley/faults', encode(indices)))
+
+/** @param {Uint8Array} cbor an Erasure */
+export const erasureDigest = (cbor) => signedDigest('parley/erasure', cbor)
+
+/** @param {Uint8Array} cbor an ErasureAnswer */
+export const answerDigest = (cbor) => signedDigest('parley/erasure answer', cbor)
+
+function signedDigest(domain, cbor) {
+  const fields = decode(cbor)
+  return { digest: hashOf(domain, encode(fields.slice(0, -1))), signature: fields.at(-1) }
+}
+
+/** The leaves of a decoded Remnant. An item that is kept must be what the messages commit to. */
+export function remnantLeaves([header, messages, data]) {
+  const commitments = data.map(([item, erased]) => (item ? commitment(item).commitment : erased[1]))
+  for (const [messageHeader, items] of messages) {
+    items.forEach((at, i) => {
+      if (!commitments[Number(at)].equals(messageHeader[8][i])) throw new RangeError('an item is not what its message commits to')
+    })
+  }
+  return batchLeaves([header, messages])
 }
 
 const word = (b) => Buffer.concat([Buffer.alloc(32 - b.length), b])

@@ -28,6 +28,7 @@ type Deps struct {
 	Description string
 	Created     store.Time // of the namespace
 	Version     string     // of the program
+	Plugins     Plugins
 
 	DB            *store.DB
 	Messages      *message.Service
@@ -72,6 +73,10 @@ type Deps struct {
 	Now       func() time.Time
 	NewID     func() wire.UUID
 }
+
+// Plugins are the names that existing clients see of what a namespace stands on;
+// empty ones have a default.
+type Plugins struct{ Blockchain, Database, DataExchange, SharedStorage string }
 
 // Security says which callers are served. The zero value serves programs and
 // pages on the node's own address, and refuses every other web page: a browser

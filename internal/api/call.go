@@ -115,11 +115,11 @@ func (c *call) served() error {
 	}
 	ns := c.r.PathValue("ns")
 	if c.Namespace == "" { // the host's own server: it serves none
-		_, err := c.Host.running(ns)
-		if err == nil {
-			err = errs.New("FF10441", http.StatusPreconditionFailed, "The namespace has started just now; try again")
+		n, err := c.Host.find(ns)
+		if err != nil {
+			return err
 		}
-		return err
+		return notStarted(n.namespace)
 	}
 	if ns != "" && c.localName(ns) != c.Namespace {
 		return noNamespace(ns)

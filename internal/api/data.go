@@ -7,7 +7,6 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -197,19 +196,14 @@ func (d download) respond(c *call) error {
 	h.Set("Content-Length", strconv.FormatInt(d.blob.Size, 10))
 	h.Set(headerBlobHash, string(d.blob.Hash))
 	h.Set(headerBlobSize, strconv.FormatInt(d.blob.Size, 10))
-	return c.stream(d.content, string(d.blob.Hash))
-}
-
-// stream sends the bytes of a blob, whose hash is for the log.
-func (c *call) stream(content io.Reader, hash string) error {
 	c.w.WriteHeader(http.StatusOK)
 	if c.r.Method == http.MethodHead {
 		return nil
 	}
-	if _, err := io.Copy(c.w, content); err != nil {
+	if _, err := io.Copy(c.w, d.content); err != nil {
 		// The status is sent: only a broken connection can tell the client that
 		// the content is not complete.
-		c.Logger.Warn("a blob's download broke off", "blob", hash, "request", c.r.Header.Get(headerRequestID), "error", err)
+		c.Logger.Warn("a blob's download broke off", "blob", d.blob.Hash, "request", c.r.Header.Get(headerRequestID), "error", err)
 		panic(http.ErrAbortHandler)
 	}
 	return nil
@@ -243,83 +237,15 @@ func getDataMessages(c *call) (any, error) {
 	return listQuery(c, store.Messages, q)
 }
 
-// deleteData removes a data item, what was published of it, and the blobs of
-// either unless something else refers to them.
+// deleteData removes a data item that was not sent, and erases one that was, which
+// needs what other erasures need.
 func deleteData(c *call) (any, error) {
 	id, err := c.uuid("dataid")
 	if err != nil {
 		return nil, err
 	}
-	var orphans []wire.Hash
-	err = c.DB.Write(c.ctx(), func(tx *store.Tx) error {
-		orphans = nil
-		d, err := store.Optional(tx.DataByID(c.Namespace, id))
-		if err != nil {
-			return err
-		}
-		if d == nil {
-			return errs.New("FF10143", http.StatusNotFound, "There is no data %s", id)
-		}
-		if _, err := tx.DeleteData(c.Namespace, id); err != nil {
-			return err
-		}
-		orphans, err = c.orphans(tx, d)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, hash := range orphans {
-		if err := c.Blobs.Delete(c.ctx(), hash); err != nil {
-			return nil, err
-		}
-	}
-	return nil, nil
-}
-
-// orphans ends the publications of a data item that is deleted, and forgets the
-// blobs that nothing refers to any more; it returns them.
-func (c *call) orphans(tx *store.Tx, d *store.Data) ([]wire.Hash, error) {
-	var candidates []wire.Hash
-	references := []string{d.Public}
-	if d.Blob != nil && d.Blob.Hash != "" {
-		hash, err := wire.ParseHash(string(d.Blob.Hash))
-		if err != nil {
-			return nil, err
-		}
-		candidates = append(candidates, hash)
-		references = append(references, d.Blob.Public)
-	}
-	for _, reference := range references {
-		if reference == "" {
-			continue
-		}
-		hash, err := wire.ParseContentID(reference)
-		if err != nil {
-			return nil, err
-		}
-		if err := tx.Withdraw(c.Namespace, store.Hex(hash.String()), reference); err != nil {
-			return nil, err
-		}
-		if !slices.Contains(candidates, hash) {
-			candidates = append(candidates, hash)
-		}
-	}
-	var orphans []wire.Hash
-	for _, hash := range candidates {
-		users, err := tx.BlobUsers(store.Hex(hash.String()))
-		if err != nil {
-			return nil, err
-		}
-		if users > 0 {
-			continue
-		}
-		if err := tx.DeleteBlob(store.Hex(hash.String())); err != nil {
-			return nil, err
-		}
-		orphans = append(orphans, hash)
-	}
-	return orphans, nil
+	author := c.author("")
+	return nil, c.Messages.DeleteData(c.ctx(), id, author, func() error { return permit(c.caller, needs["postDataErase"], c.Namespace) })
 }
 
 // getSubPaths lists the blob folders directly below one.

@@ -102,6 +102,22 @@ func postSubscriptionAck(c *call, in acknowledgement) (any, error) {
 	return nil, c.Subscriptions.Acknowledge(c.ctx(), id, in.Sequence)
 }
 
+// subscriptionRewind says where a subscription goes on.
+type subscriptionRewind struct {
+	Sequence *int64 `json:"sequence"` // of the last event that counts as delivered; -1 for none
+}
+
+func postSubscriptionRewind(c *call, in subscriptionRewind) (any, error) {
+	id, err := c.uuid("subid")
+	if err != nil {
+		return nil, err
+	}
+	if in.Sequence == nil {
+		return nil, errs.BadRequest("FF10292", "field %q is missing: the last event that shall count as delivered, -1 for none", "sequence")
+	}
+	return c.Subscriptions.Rewind(c.ctx(), id, *in.Sequence)
+}
+
 // eventStream is a result that goes on until the client or the node ends it.
 type eventStream func(w http.ResponseWriter, r *http.Request) error
 

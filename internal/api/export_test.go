@@ -30,6 +30,15 @@ func Operations() []Operation {
 	return ops
 }
 
+// ProviderOperations are the ids of the service provider interface.
+func ProviderOperations() []string {
+	var ids []string
+	for _, op := range (&server{}).spiRoutes() {
+		ids = append(ids, op.id)
+	}
+	return ids
+}
+
 // Policy is the ids in the policy of roles.
 func Policy() []string {
 	var ids []string

@@ -12,7 +12,8 @@ import (
 // without a network.
 var needsNetwork = map[string]bool{
 	"postNewMessageBroadcast": true, "postNewMessagePrivate": true, "postNewMessageRequestReply": true,
-	"getDataMsgs": true, "postDataValuePublish": true, "postDataBlobPublish": true,
+	"getDataMsgs": true, "postDataValuePublish": true, "postDataBlobPublish": true, "getPublished": true,
+	"postBatchCancel": true, "postPinsRewind": true,
 	"getGroups": true, "getGroupByHash": true,
 	"getStatusBatchManager": true, "getStatusLedger": true, "getStatusPeers": true,
 	"postNewOrganizationSelf": true, "postNodesSelf": true, "postNewOrganization": true, "postNetworkAction": true,

@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -25,13 +26,17 @@ type Host struct {
 
 	mu         sync.RWMutex
 	standard   string // name of the default namespace
-	namespaces map[string]hosted
+	namespaces map[string]*hosted
 }
 
 // hosted is a namespace of the host.
 type hosted struct {
 	namespace
 	api *API // nil while it does not run
+
+	ctx    context.Context // ends when it is to serve no more
+	cancel context.CancelFunc
+	calls  sync.WaitGroup // requests under way; added to under the host's lock
 }
 
 // Described is a namespace as clients see it, whether it runs or not.
@@ -45,7 +50,7 @@ type Described struct {
 // NewHost makes the handlers of a process. d has only what belongs to no
 // namespace: Version, WebSockets, Reset, Changes and all from Security on.
 func NewHost(d Deps) *Host {
-	h := &Host{namespaces: map[string]hosted{}}
+	h := &Host{namespaces: map[string]*hosted{}}
 	d.Namespace, d.Host = "", h
 	h.root = newServer(d)
 	h.Public = h.dispatch(h.root.public(), func(a *API) http.Handler { return a.Public })
@@ -68,32 +73,55 @@ func (h *Host) Starting(d Described, cause error) {
 	if cause != nil {
 		n.InitializationError = cause.Error()
 	}
-	h.set(hosted{namespace: n})
+	h.replace(n.Name, &hosted{namespace: n})
 }
 
 // Started serves a namespace. Its API was made with Deps.Host.
-func (h *Host) Started(d Described, a *API) { h.set(hosted{d.namespace(), a}) }
-
-func (h *Host) set(n hosted) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.namespaces[n.Name] = n
+func (h *Host) Started(d Described, a *API) {
+	n := &hosted{namespace: d.namespace(), api: a}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	h.replace(d.Name, n)
 }
 
 // Removed forgets a namespace.
-func (h *Host) Removed(name string) {
+func (h *Host) Removed(name string) { h.replace(name, nil) }
+
+// replace puts n in the place of a namespace, and when it returns, none of the
+// requests to the one before is under way any more.
+func (h *Host) replace(name string, n *hosted) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.namespaces, name)
+	before := h.namespaces[name]
+	if n == nil {
+		delete(h.namespaces, name)
+	} else {
+		h.namespaces[name] = n
+	}
+	h.mu.Unlock()
+	if before != nil && before.api != nil {
+		before.cancel()
+		before.calls.Wait()
+	}
 }
 
 func (d Described) namespace() namespace {
 	return namespace{Name: d.Name, NetworkName: cmp.Or(d.NetworkName, d.Name), Description: d.Description, Created: d.Created}
 }
 
+// CloseStreams ends the streams of server-sent events of all namespaces, which
+// would otherwise go on for as long as their clients like.
+func (h *Host) CloseStreams() {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, n := range h.namespaces {
+		if n.api != nil {
+			n.api.server.Streams.Close()
+		}
+	}
+}
+
 // find gives a namespace by its name; "" is the default, and so is what one
 // client writes where its user named none.
-func (h *Host) find(name string) (hosted, error) {
+func (h *Host) find(name string) (*hosted, error) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if name == "" || name == unnamed {
@@ -101,21 +129,36 @@ func (h *Host) find(name string) (hosted, error) {
 	}
 	n, known := h.namespaces[name]
 	if !known {
-		return n, noNamespace(name)
+		return nil, noNamespace(name)
 	}
 	return n, nil
 }
 
-// running gives the server of a namespace that runs.
-func (h *Host) running(name string) (*server, error) {
+// enter gives a namespace that runs, and keeps it until leave is called.
+func (h *Host) enter(name string) (n *hosted, leave func()) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if name == "" || name == unnamed {
+		name = h.standard
+	}
+	n = h.namespaces[name]
+	if n == nil || n.api == nil {
+		return nil, nil
+	}
+	n.calls.Add(1)
+	return n, n.calls.Done
+}
+
+// running gives the server of a namespace that runs, until leave is called.
+func (h *Host) running(name string) (s *server, leave func(), err error) {
+	if n, leave := h.enter(name); n != nil {
+		return n.api.server, leave, nil
+	}
 	n, err := h.find(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if n.api == nil {
-		return nil, notStarted(n.namespace)
-	}
-	return n.api.server, nil
+	return nil, nil, notStarted(n.namespace)
 }
 
 func notStarted(n namespace) error {
@@ -144,8 +187,12 @@ func (h *Host) list(all bool) []namespace {
 func (h *Host) dispatch(root http.Handler, of func(*API) http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if name, one := namespaceOf(cleanPath(r.URL.Path)); one {
-			if n, err := h.find(name); err == nil && n.api != nil {
-				of(n.api).ServeHTTP(w, r)
+			if n, leave := h.enter(name); n != nil {
+				defer leave()
+				ctx, cancel := context.WithCancel(r.Context())
+				defer cancel()
+				defer context.AfterFunc(n.ctx, cancel)()
+				of(n.api).ServeHTTP(w, r.WithContext(ctx))
 				return
 			}
 		}

@@ -33,6 +33,7 @@ type metrics struct {
 	handedIn  *prometheus.Desc
 	commits   *prometheus.Desc
 	incidents *prometheus.Desc
+	erased    *prometheus.Desc
 }
 
 // scrapeTimeout bounds how long one look at the database may take.
@@ -63,6 +64,7 @@ func newMetrics(s *server) *metrics {
 		handedIn:  desc("messages_handed_in", "Messages on their way into the database."),
 		commits:   desc("database_commits_total", "Transactions committed since start."),
 		incidents: desc("incidents", "Incidents recorded."),
+		erased:    desc("erased_data_total", "Data items erased, by what erased them.", "source"),
 	}
 	m.registry.MustRegister(m.requests, m.refusals, m.seconds)
 	if s.Namespace != "" {
@@ -105,7 +107,7 @@ func (m *metrics) refused(err error) {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.handedIn, m.commits, m.incidents} {
+	for _, d := range []*prometheus.Desc{m.messages, m.outbox, m.records, m.unapplied, m.lastEvent, m.writes, m.handedIn, m.commits, m.incidents, m.erased} {
 		to <- d
 	}
 }
@@ -141,6 +143,13 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		incidents, err := store.CountTx(tx, &store.Incidents.Collection, "", store.Query{})
 		if err != nil {
 			return err
+		}
+		erased, err := tx.ErasedCount()
+		if err != nil {
+			return err
+		}
+		for _, source := range []string{store.ErasedByOperator, store.ErasedByPolicy, store.ErasedByMember, store.ErasedBefore} {
+			to <- prometheus.MustNewConstMetric(m.erased, prometheus.CounterValue, float64(erased[source].Data), source)
 		}
 		for _, state := range []string{"ready", "sent", "pending"} {
 			gauge(m.messages, float64(open[state]), state)

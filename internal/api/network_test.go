@@ -297,6 +297,12 @@ func TestSubscriptions(t *testing.T) {
 		t.Errorf("the past is %+v", past)
 	}
 	a.get("subscriptions/"+id+"/events?startsequence=1&endsequence=2000").is(400, "FF10463")
+	if moved := into[struct{ Status struct{ CurrentOffset int64 } }](a.post("subscriptions/"+id+"/rewind", `{"sequence":3}`).is(200, "")); moved.Status.CurrentOffset != 3 {
+		t.Errorf("moved to %+v", moved)
+	}
+	a.post("subscriptions/"+id+"/rewind", `{}`).is(400, "FF10292")
+	a.post("subscriptions/"+id+"/rewind", `{"sequence":1000000}`).is(400, "FF00143")
+	a.post("subscriptions/"+absent+"/rewind", `{"sequence":1}`).is(404, "FF10109")
 
 	t.Run("sockets", func(t *testing.T) {
 		for _, path := range []string{"/ws?namespace=default&ephemeral&autoack", "/api/v1/namespaces/default/ws?ephemeral=true"} {

@@ -59,7 +59,7 @@ func (s *server) describe(title string, routes []route) object {
 var meanings = map[string]string{
 	"ns": "Name of a namespace", "msgid": "Id of a message", "dataid": "Id of a data item", "parent": "Folder of blobs", "name": "Name", "version": "Version",
 	"hash": "Hash: 64 hexadecimal digits", "batchid": "Id of a batch", "txnid": "Id of a transaction", "opid": "Id of an operation", "collection": "Name of a collection, such as messages",
-	"eid": "Id of an event", "subid": "Id of a subscription", "did": "DID, or id of a delivery", "iid": "Id or DID of an identity",
+	"eid": "Id of an event", "subid": "Id of a subscription", "cid": "Content identifier", "did": "DID, or id of a delivery", "iid": "Id or DID of an identity",
 	"interfaceId": "Id of an interface", "apiName": "Name of a contract API; to change it, its id", "methodPath": "Path name of a method", "eventPath": "Path name of an event",
 	"fetchchildren": "With methods, events and errors", "publish": "Make it known to all members", "nameOrId": "Name or id",
 	"number": "Number of a ledger record", "audience": "network, or the hash of a group", "topic": "Topic", "address": "Address of a signing key", "id": "Id",
@@ -69,6 +69,7 @@ var meanings = map[string]string{
 	"startsequence": "First sequence to look at", "endsequence": "Last one", "limit": "The most rows of an answer", "before": "Only those before this number",
 	"lasteventid": "Sequence of the last event that was received; the header Last-Event-ID goes before it", "firstevent": "newest, oldest, or a sequence",
 	"withdata": "With the data of messages", "batch": "Send arrays of events", "batchtimeout": "How long a batch waits to fill", "readahead": "Events in flight",
+	"dryrun": "Only count what it would erase now", "author": "Who does it",
 	"envelope": "cloudevents, or nothing for plain events", "autoack": "What is sent counts as acknowledged",
 	"filter.events": "Types of events: a regular expression", "filter.topic": "Topics: a regular expression",
 	"filter.message.tag": "Tags of messages: a regular expression", "filter.message.group": "Groups: a regular expression", "filter.message.author": "Authors: a regular expression",

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -143,19 +144,26 @@ func TestAnswersFitTheDocument(t *testing.T) {
 		}
 		return list[0]
 	}
+	event := first("blockchainevents")["id"].(string)
 	values := map[string]string{
 		"ns": "default", "msgid": sent.Header.ID.String(), "dataid": sent.Data[0].ID.String(), "collection": "messages", "audience": "network", "topic": "default",
 		"batchid": sent.Batch.String(), "txnid": sent.TxID.String(), "name": "widget", "version": "1", "number": fmt.Sprint(first("network/transfers")["number"]), "nameOrId": net.Members[0].Name,
 		"eid": first("events")["id"].(string), "opid": first("operations")["id"].(string), "subid": first("subscriptions")["id"].(string),
-		"iid": first("identities")["id"].(string), "id": first("blockchainevents")["id"].(string), "did": "did:firefly:org/" + net.Members[0].Name,
+		"iid": first("identities")["id"].(string), "did": "did:firefly:org/" + net.Members[0].Name,
 	}
 	hashes := map[string]string{"groups/{hash}": string(sent.Header.Group), "verifiers/{hash}": first("verifiers")["hash"].(string)}
+	old := into[store.Message](s.post("messages/broadcast?confirm", `{"data":[{"value":"to be erased"}]}`).is(200, ""))
+	ids := map[string]string{
+		"erasures/{id}": into[store.Erasure](s.post("messages/"+old.Header.ID.String()+"/erase", `{"reason":"a test"}`).is(200, "")).ID.String(),
+		"holds/{id}":    into[store.Hold](s.post("holds", `{"kind":"topic","value":"claims","reason":"a test"}`).is(201, "")).ID.String(),
+	}
+	s.post("retention/policies", `{"topic":"claims","age":"90d"}`).is(201, "")
 	fitted := 0
 	for _, op := range api.Operations() {
 		if op.Method != "GET" || op.ID == "" || op.Stream || op.ID == "getNetworkNode" || op.ID == "verifyNetworkTransfer" {
 			continue
 		}
-		values["hash"] = hashes[op.Path]
+		values["hash"], values["id"] = hashes[op.Path], cmp.Or(ids[op.Path], event)
 		at := "/" + strings.ReplaceAll(op.Path, "...}", "}")
 		span := ""
 		if op.ID == "getChartHistogram" {

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"io"
 	"net/http"
 
 	"github.com/parley-node/parley/internal/errs"
@@ -38,23 +37,9 @@ func getPublished(c *call) (any, error) {
 	if err != nil {
 		return nil, errs.New(errs.CodeBadHash, http.StatusBadRequest, "The path names %q: give the reference that a data item shows in public or blob.public", shorten(c.path("cid")))
 	}
-	r, err := c.Messages.OpenPublished(c.ctx(), hash)
+	r, size, err := c.Messages.OpenPublished(c.ctx(), hash)
 	if err != nil {
 		return nil, err
 	}
-	return content{r, hash}, nil
-}
-
-// content is a published content on its way to the client.
-type content struct {
-	bytes io.ReadCloser
-	hash  wire.Hash
-}
-
-func (d content) respond(c *call) error {
-	defer d.bytes.Close()
-	h := c.w.Header()
-	h.Set("Content-Type", "application/octet-stream")
-	h.Set(headerBlobHash, d.hash.String())
-	return c.stream(d.bytes, d.hash.String())
+	return download{r, &store.BlobRef{Hash: store.Hex(hash.String()), Size: size}}, nil
 }

@@ -15,7 +15,7 @@ type need struct {
 var needs = table(map[need][]string{
 	// Records and proofs.
 	{role: access.Auditor}: {
-		"getNamespaces", "getNamespace", "getStatus", "getStatusMultiparty", "getStatusLedger", "getStatusPeers", "getStatusIncidents",
+		"getNamespaces", "getNamespace", "spiGetNamespaces", "spiGetNamespace", "spiGetOps", "spiGetOpByID", "getStatus", "getStatusMultiparty", "getStatusLedger", "getStatusPeers", "getStatusIncidents", "getStatusBatchManager",
 		"getMsgs", "getMsgByID", "getMsgData", "getMsgEvents", "getMsgTxn",
 		"getData", "getDataByID", "getDataMsgs", "getDatatypes", "getDatatypeByName",
 		"getGroups", "getGroupByHash", "getBatches", "getBatchByID", "getPins", "getNextPins",
@@ -28,8 +28,9 @@ var needs = table(map[need][]string{
 		"getContractInterfaces", "getContractInterface", "getContractInterfaceByNameAndVersion", "postGenerateContractInterface",
 		"getContractListeners", "getContractListenerByNameOrID", "postContractListenerSignature", "getContractSigners",
 		"getContractAPIs", "getContractAPIByName", "getContractAPIInterface", "getContractAPIListeners",
+		"getErasures", "getErasureByID", "getErasureRequests", "getHolds", "getHoldByID", "getRetentionPolicies",
 	},
-	{role: access.Auditor, payloads: true}: {"getDataValue", "getDataBlob", "getDataSubPaths"},
+	{role: access.Auditor, payloads: true}: {"getDataValue", "getDataBlob", "getDataSubPaths", "getPublished"},
 
 	// Subscriptions, whose options are an application's, and whose positions move
 	// when their events are taken.
@@ -42,20 +43,22 @@ var needs = table(map[need][]string{
 	// What an application does.
 	{role: access.Operator}: {
 		"postNewMessageBroadcast", "postNewMessagePrivate", "postNewMessageRequestReply",
-		"postData", "deleteData", "postNewDatatype",
+		"postData", "deleteData", "postNewDatatype", "postDataValuePublish", "postDataBlobPublish", "postBatchCancel", "postOpRetry",
 		"postNewSubscription", "putSubscription", "deleteSubscription", "postSubscriptionDeliveryReplay",
 		"postNewIdentity", "patchUpdateIdentity",
 		"postContractDeploy", "postContractInvoke", "postContractAPIInvoke", "postOpCancel", "postOpReplace",
 		"postNewContractInterface", "postContractInterfacePublish", "deleteContractInterface",
 		"postNewContractListener", "deleteContractListener", "postContractAPIListeners",
 		"postNewContractAPI", "putContractAPI", "deleteContractAPI", "postContractAPIPublish",
+		"postSubscriptionRewind",
 	},
 
 	// What binds the organisation, or changes the node.
 	{role: access.Admin}: {
-		"postNewOrganizationSelf", "postNodesSelf",
+		"postNewOrganization", "postNewOrganizationSelf", "postNodesSelf", "postPinsRewind", "postNetworkAction",
 		"postNetworkProposal", "postNetworkVote", "postNetworkKey", "deleteNetworkKey",
 		"postContractSignerSuspend", "postContractSignerResume",
+		"postMsgErase", "postDataErase", "postErasureDecision", "postHold", "deleteHold", "postRetentionPolicy", "deleteRetentionPolicy",
 	},
 })
 

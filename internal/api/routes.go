@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/parley-node/parley/internal/event"
 	"github.com/parley-node/parley/internal/identity"
@@ -98,6 +99,7 @@ func (s *server) routes() []route {
 		{get, "events/sse", "getEventStream", "Streams events from now on, or after Last-Event-ID, as server-sent events", getEventStream,
 			spec{stream: true, flags: []string{"withdata", "batch"}, params: append([]string{"lasteventid", "firstevent", "envelope", "batchtimeout", "readahead"}, streamFilters...)}},
 		{post, "subscriptions/{subid}/ack", "postSubscriptionAck", "Tells how far the consumers of an sse subscription have got", body(postSubscriptionAck), spec{status: http.StatusNoContent, in: acknowledgement{}}},
+		{post, "subscriptions/{subid}/rewind", "postSubscriptionRewind", "Moves a subscription to an event, back or forth, and delivers anew from there", body(postSubscriptionRewind), spec{}.io(subscriptionRewind{}, event.SubscriptionWithStatus{})},
 		{get, "subscriptions/{subid}/deliveries", "getSubscriptionDeliveries", "Lists what became of events that the node delivered itself", getDeliveries, filtered(store.Deliveries)},
 		{post, "subscriptions/{subid}/deliveries/{did}/replay", "postSubscriptionDeliveryReplay", "Tries a delivery once more", postReplay, spec{out: store.Delivery{}}},
 		{remove, "subscriptions/{subid}", "deleteSubscription", "Deletes a subscription", deleteSubscription, spec{status: http.StatusNoContent}},
@@ -135,7 +137,7 @@ func (s *server) routes() []route {
 		{get, "network/transfers/{number}", "getNetworkTransfer", "Reads a transfer", getTransfer, spec{out: transfer{}}},
 		{get, "network/transfers/{number}/verify", "verifyNetworkTransfer", "Asks the chain whether it includes a transfer", verifyTransfer, spec{out: Inclusion{}}},
 		{get, "contexts/{audience}/{topic}/blockers", "getContextBlockers", "Lists what a topic of the network or a group waits for", getBlockers, spec{out: []message.Blocker{}}},
-	}, append(contractRoutes(), notYet()...)...)
+	}, slices.Concat(contractRoutes(), retentionRoutes(), notYet())...)
 }
 
 // streamFilters are the filters of a stream, as those of a WebSocket.

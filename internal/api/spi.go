@@ -34,37 +34,44 @@ func (s *server) spiRoutes() []route {
 // within runs a handler in the namespace of the path.
 func within(h handler) handler {
 	return func(c *call) (any, error) {
-		s, err := c.Host.running(c.path("ns"))
+		s, leave, err := c.Host.running(c.path("ns"))
 		if err != nil {
 			return nil, err
 		}
-		inner := *c
-		inner.server = s
-		return h(&inner)
+		defer leave()
+		c.server = s
+		return h(c)
 	}
 }
 
-// namespaced gives the namespace and the id of a path's namespace:id.
-func (c *call) namespaced() (*server, store.UUID, error) {
+// namespaced runs a function in the namespace, and with the id, of a path's
+// namespace:id.
+func (c *call) namespaced(f func(s *server, id store.UUID) (any, error)) (any, error) {
 	text := c.path("nsopid")
 	ns, id, ok := strings.Cut(text, ":")
 	if !ok || ns == "" {
-		return nil, store.UUID{}, errs.BadRequest("FF10411", "%q is not of the form namespace:id", shorten(text))
+		return nil, errs.BadRequest("FF10411", "%q is not of the form namespace:id", shorten(text))
 	}
 	parsed, err := uuid.Parse(id)
 	if err != nil {
-		return nil, parsed, errs.BadUUID(shorten(id))
+		return nil, errs.BadUUID(shorten(id))
 	}
-	s, err := c.Host.running(ns)
-	return s, parsed, err
-}
-
-func spiGetOperation(c *call) (any, error) {
-	s, id, err := c.namespaced()
+	s, leave, err := c.Host.running(ns)
 	if err != nil {
 		return nil, err
 	}
-	return store.Get(c.ctx(), s.DB, store.Operations, s.Namespace, id.String())
+	defer leave()
+	c.server = s
+	if err := permit(c.caller, c.op.needs(), s.Namespace); err != nil {
+		return nil, err
+	}
+	return f(s, parsed)
+}
+
+func spiGetOperation(c *call) (any, error) {
+	return c.namespaced(func(s *server, id store.UUID) (any, error) {
+		return store.Get(c.ctx(), s.DB, store.Operations, s.Namespace, id.String())
+	})
 }
 
 // operationUpdate is what a connector reports of an operation.
@@ -76,10 +83,6 @@ type operationUpdate struct {
 
 // spiPatchOperation notes what became of an operation. What is decided stays.
 func spiPatchOperation(c *call, in operationUpdate) (any, error) {
-	s, id, err := c.namespaced()
-	if err != nil {
-		return nil, err
-	}
 	status := ""
 	for _, known := range []string{store.OpPending, store.OpSucceeded, store.OpFailed} {
 		if strings.EqualFold(in.Status, known) {
@@ -89,14 +92,16 @@ func spiPatchOperation(c *call, in operationUpdate) (any, error) {
 	if status == "" {
 		return nil, errs.BadRequest("FF10376", "field %q holds %q: use Pending, Succeeded or Failed", "status", shorten(in.Status))
 	}
-	if _, err := store.Get(c.ctx(), s.DB, store.Operations, s.Namespace, id.String()); err != nil {
-		return nil, err
-	}
-	err = s.DB.Write(c.ctx(), func(tx *store.Tx) error {
-		_, err := tx.UpdateOperations([]store.UUID{id}, status, in.Output, in.Error, store.At(s.Now()))
-		return err
+	return c.namespaced(func(s *server, id store.UUID) (any, error) {
+		if _, err := store.Get(c.ctx(), s.DB, store.Operations, s.Namespace, id.String()); err != nil {
+			return nil, err
+		}
+		err := s.DB.Write(c.ctx(), func(tx *store.Tx) error {
+			_, err := tx.UpdateOperations([]store.UUID{id}, status, in.Output, in.Error, store.At(s.Now()))
+			return err
+		})
+		return struct{}{}, err
 	})
-	return struct{}{}, err
 }
 
 // spiReset makes the process read its configuration again. A mistake in it is

@@ -1,11 +1,13 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/errs"
@@ -44,7 +46,10 @@ func getNamespaces(c *call) (any, error) {
 func getNamespace(c *call) (any, error) {
 	if c.Host != nil {
 		n, err := c.Host.find(c.path("ns"))
-		return n.namespace, err
+		if err != nil {
+			return nil, err
+		}
+		return n.namespace, nil
 	}
 	if name := c.path("ns"); c.localName(name) != c.Namespace {
 		return nil, noNamespace(name)
@@ -136,6 +141,30 @@ func (c *call) registrations() (org, node *store.Identity, verifiers []*store.Ve
 	return org, node, verifiers, err
 }
 
+// plugins names what the namespace stands on.
+func (s *server) plugins() plugins {
+	database := plugin{s.Plugins.Database, "sqlite3"}
+	if strings.Contains(s.DB.Path(), "://") {
+		database.PluginType = "postgres"
+	}
+	database.Name = cmp.Or(database.Name, strings.TrimSuffix(database.PluginType, "3"))
+	p := plugins{
+		Blockchain: []plugin{}, Database: []plugin{database}, DataExchange: []plugin{},
+		Events:   []plugin{{PluginType: "websockets"}, {PluginType: "webhooks"}},
+		Identity: []plugin{}, SharedStorage: []plugin{}, Tokens: []plugin{},
+	}
+	if s.networked() || s.Plugins.Blockchain != "" {
+		p.Blockchain = []plugin{{cmp.Or(s.Plugins.Blockchain, "ethereum"), "ethereum"}}
+	}
+	if s.networked() {
+		p.DataExchange = []plugin{{cmp.Or(s.Plugins.DataExchange, "parley"), "ffdx"}}
+	}
+	if name := s.Plugins.SharedStorage; name != "" {
+		p.SharedStorage = []plugin{{name, "parley"}}
+	}
+	return p
+}
+
 func getStatus(c *call) (any, error) {
 	org, node, verifiers, err := c.registrations()
 	if err != nil {
@@ -143,16 +172,8 @@ func getStatus(c *call) (any, error) {
 	}
 	st := status{
 		Namespace: c.namespace(),
-		Plugins: plugins{
-			Blockchain:    []plugin{{"ethereum", "ethereum"}},
-			Database:      []plugin{{"sqlite", "sqlite3"}},
-			DataExchange:  []plugin{{"parley", "ffdx"}},
-			Events:        []plugin{{PluginType: "websockets"}},
-			Identity:      []plugin{},
-			SharedStorage: []plugin{{"parley", "parley"}},
-			Tokens:        []plugin{},
-		},
-		Version: c.Version,
+		Plugins:   c.plugins(),
+		Version:   c.Version,
 	}
 	if c.Disk != nil {
 		st.Disk = c.Disk()

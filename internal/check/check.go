@@ -14,6 +14,7 @@
 //	outward.go      batches, operations, the outbox, ledger calls, receipts
 //	unpinned.go     chains of batches without a pin
 //	blob.go         attachments
+//	erasure.go      what is erased, by whom
 //	source.go       stored records against the ledger itself
 //
 // Memory is bounded by what is open and by the number of members, audiences,
@@ -69,6 +70,7 @@ const (
 	Outbox     Kind = "outbox"     // a parcel for or of something that is not there
 	Submission Kind = "submission" // a ledger call against the ledger
 	Unpinned   Kind = "unpinned"   // a chain of batches without a pin
+	Erasure    Kind = "erasure"    // what is erased without a record of it, or is not and should be
 )
 
 // Difference is one thing that the database says and the replay does not.
@@ -97,6 +99,7 @@ const (
 type Summary struct {
 	Records, Pins, Entries, Messages, Events, Batches, Data, Blobs int
 	Open                                                           int // entries that wait for something
+	Erased                                                         int // data items of which the content is erased
 	Differences                                                    int
 }
 
@@ -165,7 +168,7 @@ func (c *checker) database(tx *store.Tx) error {
 		return err
 	}
 	for _, part := range []func(*replay) error{
-		c.epochs, c.windows, c.events, c.batches, c.dataRows, c.unpinned, c.receipts, c.operations, c.outbox, c.submissions,
+		c.epochs, c.windows, c.events, c.batches, c.dataRows, c.unpinned, c.receipts, c.operations, c.outbox, c.submissions, c.erasures,
 	} {
 		if err := part(second); err != nil {
 			return err

@@ -49,6 +49,10 @@ func network(t *testing.T) *nodetest.Member {
 	for range 2 {
 		send(message.Input{Header: message.Header{TxType: message.TxUnpinned, Topics: []string{"chat"}}, Data: []message.DataInput{{Value: []byte(`"hello"`)}}})
 	}
+	gone := send(message.Input{Header: message.Header{Topics: []string{"claims"}}, Data: []message.DataInput{{Value: []byte(`"to be erased"`)}}})
+	if _, err := hospital.Messages.EraseMessage(ctx, gone, message.EraseInput{Reason: "a test", Recipients: true}); err != nil {
+		t.Fatal(err)
+	}
 	for _, m := range net.Members {
 		for range 2 {
 			regulator.Confirmed(m.Broadcast(`{"price":10}`, "prices").Header.ID)
@@ -97,6 +101,12 @@ func TestFindsWhatIsPlanted(t *testing.T) {
 		{"events in another order", `UPDATE events SET sequence = sequence + 1000000 WHERE sequence = (SELECT MIN(sequence) FROM events WHERE topic = 'prices' AND type = 'message_confirmed')`, []check.Kind{check.Order}},
 		{"a message was altered", `UPDATE messages SET tag = 'forged' WHERE seq = ` + last, []check.Kind{check.Message}},
 		{"a message's header was altered", `UPDATE messages SET header = zeroblob(9) WHERE seq = ` + last, []check.Kind{check.Message}},
+		{"an erased value is back", `UPDATE data SET value = '1' WHERE erasure IS NOT NULL`, []check.Kind{check.Erasure}},
+		{"nobody is on record for an erasure", `DELETE FROM erasures`, []check.Kind{check.Erasure}},
+		{"an erased message says that it is whole", `UPDATE messages SET erasure = NULL`, []check.Kind{check.Erasure}},
+		{"a value is gone, and its batch has it", `UPDATE data SET value = NULL, hash = '', seed = zeroblob(32), erasure = (SELECT id FROM erasures) WHERE seq = (SELECT data FROM message_data WHERE message = ` + last + `)`, []check.Kind{check.Erasure}},
+		{"a request to erase was altered", `UPDATE erasure_requests SET request = zeroblob(9)`, []check.Kind{check.Erasure}},
+		{"an answer to it was altered", `UPDATE erasure_answers SET state = 'erased', answer = zeroblob(9)`, []check.Kind{check.Erasure}},
 		{"a message names other data", `UPDATE messages SET data = '[]' WHERE seq = ` + last, []check.Kind{check.Message}},
 		{"a value was altered", `UPDATE data SET value = '{"price":11}' WHERE value = '{"price":10}'`, []check.Kind{check.Data}},
 		{"a link to data is gone", `DELETE FROM message_data WHERE message = ` + last, []check.Kind{check.Data}},

@@ -27,49 +27,67 @@ func (c *checker) keysOf(audience wire.Hash, number uint64) (*wire.Keys, error) 
 	return nil, nil
 }
 
+// content is a stored batch as it was opened.
+type content struct {
+	*wire.Batch                // an erased item of it has an id and nothing else
+	remnant     *wire.Remnant  // what it was made from, if something of it is erased
+	unpinned    *wire.Unpinned // what it came in, if it is not pinned
+}
+
+// erased tells whether data of a message is erased.
+func (b *content) erased(i int) bool { return b.remnant != nil && b.remnant.Erased(i) }
+
+// gone tells whether an item is erased.
+func (b *content) gone(at uint32) bool { return b.remnant != nil && b.remnant.Data[at].Erased != nil }
+
 // decode opens a stored batch and tests that it is what its row says.
-func (c *checker) decode(row *store.BatchRow, keys *wire.Keys) (*wire.Batch, *wire.Unpinned, error) {
+func (c *checker) decode(row *store.BatchRow, keys *wire.Keys) (*content, error) {
 	var env wire.Envelope
-	var u *wire.Unpinned
-	var known wire.Hash // what the batch is filed under: a pinned one its root, another the digest that was signed
+	b := &content{}
 	if row.Tx.Type == "unpinned" {
-		u = new(wire.Unpinned)
-		if err := wire.Unmarshal(row.Envelope, u); err != nil {
-			return nil, nil, err
+		b.unpinned = new(wire.Unpinned)
+		if err := wire.Unmarshal(row.Envelope, b.unpinned); err != nil {
+			return nil, err
 		}
-		var err error
-		if known, err = u.Digest(); err != nil {
-			return nil, nil, err
-		}
-		env = u.Envelope
+		env = b.unpinned.Envelope
 	} else if err := wire.Unmarshal(row.Envelope, &env); err != nil {
-		return nil, nil, err
-	} else {
-		known = env.Root
-	}
-	if env.Author != row.Org || env.Audience != row.Audience || env.Epoch != row.Epoch || known != row.Root {
-		return nil, nil, fmt.Errorf("the envelope is of epoch %d of audience %s and known as %s", env.Epoch, env.Audience.Short(), known.Short())
+		return nil, err
 	}
 	plain, err := keys.OpenPayload(env.Author, env.Root, env.Sealed)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	b, err := wire.DecodeBatch(plain)
-	if err != nil {
-		return nil, nil, err
+	sealed := wire.SealedHash(env.Sealed)
+	var leaves []wire.Hash
+	if row.Erased == nil {
+		if b.Batch, err = wire.DecodeBatch(plain); err == nil {
+			leaves, err = b.CheckedLeaves()
+		}
+	} else if b.remnant, err = wire.DecodeRemnant(plain); err == nil {
+		if leaves, err = b.remnant.CheckedLeaves(); err == nil {
+			b.Batch, sealed = b.remnant.Batch(), b.remnant.Sealed
+		}
 	}
-	leaves, err := b.CheckedLeaves()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	known := env.Root // what the batch is filed under: a pinned one its root, another the digest that was signed
+	if b.unpinned != nil {
+		if known, err = b.unpinned.DigestOf(sealed); err != nil {
+			return nil, err
+		}
+	}
+	if env.Author != row.Org || env.Audience != row.Audience || env.Epoch != row.Epoch || known != row.Root {
+		return nil, fmt.Errorf("the envelope is of epoch %d of audience %s and known as %s", env.Epoch, env.Audience.Short(), known.Short())
 	}
 	if root := wire.MerkleRoot(leaves); root != env.Root {
-		return nil, nil, fmt.Errorf("the content has the root %s", root.Short())
+		return nil, fmt.Errorf("the content has the root %s", root.Short())
 	}
 	h := &b.Header
 	if h.Network != c.Network || h.Author != row.Org || h.Audience != row.Audience || h.Epoch != row.Epoch {
-		return nil, nil, fmt.Errorf("the content was sealed for another network, author, audience or epoch")
+		return nil, fmt.Errorf("the content was sealed for another network, author, audience or epoch")
 	}
-	return b, u, nil
+	return b, nil
 }
 
 // batches compares each stored batch with its payload, and its messages and
@@ -106,6 +124,9 @@ func (c *checker) batch(r *replay, row *store.BatchRow) error {
 	if err := c.batchState(r, row, where); err != nil {
 		return err
 	}
+	if row.State == store.BatchDropped {
+		return nil // its messages went into another batch, and its payload is not kept
+	}
 	keys, err := c.keysOf(row.Audience, row.Epoch)
 	if err != nil {
 		return err
@@ -114,15 +135,12 @@ func (c *checker) batch(r *replay, row *store.BatchRow) error {
 		c.differ(Batch, where, fmt.Sprintf("of epoch %d of audience %s", row.Epoch, row.Audience.Short()), "no such epoch here", restore)
 		return nil
 	}
-	b, _, err := c.decode(row, keys)
+	b, err := c.decode(row, keys)
 	if err != nil {
 		c.differ(Batch, where, "payload with root "+row.Root.Short(), err, refetch)
 		return nil
 	}
 	equal(c, Batch, where, fmt.Sprintf("id %s by %s, created %d", row.ID, row.AuthorName, row.Created), fmt.Sprintf("id %s by %s, created %d", b.Header.ID, b.Header.AuthorName, b.Header.Created), rebuild)
-	if row.State == store.BatchDropped {
-		return nil // its messages went into another batch
-	}
 	messages, err := c.tx.MessagesOfBatch(row.Root, row.Org)
 	if err != nil {
 		return err
@@ -190,7 +208,7 @@ func (c *checker) batchState(r *replay, row *store.BatchRow, where string) error
 }
 
 // message compares a message's row with the payload.
-func (c *checker) message(row *store.BatchRow, b *wire.Batch, i int, m *store.Message) error {
+func (c *checker) message(row *store.BatchRow, b *content, i int, m *store.Message) error {
 	h := &b.Messages[i].Header
 	where := "message " + h.ID.String()
 	encoded, err := wire.Marshal(*h)
@@ -233,7 +251,7 @@ func text(id *wire.UUID) string {
 }
 
 // dataOf compares a message's references and linked rows with the payload.
-func (c *checker) dataOf(b *wire.Batch, i int, m *store.Message, where string) error {
+func (c *checker) dataOf(b *content, i int, m *store.Message, where string) error {
 	linked, err := c.tx.DataOfMessages([]int64{m.Seq})
 	if err != nil {
 		return err
@@ -246,9 +264,15 @@ func (c *checker) dataOf(b *wire.Batch, i int, m *store.Message, where string) e
 	var refs []store.DataRef
 	for k, at := range b.Messages[i].Data {
 		want, row := &b.Data[at], items[k]
-		refs = append(refs, store.DataRef{ID: want.ID, Hash: hashOf(want.Value, want.Blob)})
+		ref := store.DataRef{ID: want.ID}
+		if !b.gone(at) {
+			ref.Hash = hashOf(want.Value, want.Blob)
+		}
+		refs = append(refs, ref)
+		equal(c, Erasure, fmt.Sprintf("data %d of %s", k, where), erasedOr(row.Erasure != nil), erasedOr(b.gone(at)), refetch)
 		equal(c, Data, fmt.Sprintf("data %d of %s", k, where), row.Commitment.String(), b.Messages[i].Header.Data[k].String(), refetch)
 	}
+	equal(c, Erasure, where, erasedOr(m.Erasure != nil), erasedOr(b.erased(i)), rebuild)
 	wantRefs, err := json.Marshal(append([]store.DataRef{}, refs...))
 	if err != nil {
 		return err
@@ -293,11 +317,19 @@ func (c *checker) dataRows(*replay) error {
 		size                   *int64
 		definition, root       *wire.Hash
 		commitment             wire.Hash
+		erasure                *wire.UUID
 	}
 	n, err := each(c.tx, func(rows *store.Rows, d *row) error {
-		return rows.Scan(&d.seq, &d.item.ID, &d.item.Seed, &d.item.Validator, &d.hash, &d.name, &d.version, &d.value, &d.blob, &d.size, &d.blobName, &d.folder, &d.definition, &d.root, &d.commitment)
+		return rows.Scan(&d.seq, &d.item.ID, &d.item.Seed, &d.item.Validator, &d.hash, &d.name, &d.version, &d.value, &d.blob, &d.size, &d.blobName, &d.folder, &d.definition, &d.root, &d.commitment, &d.erasure)
 	}, func(d *row) error {
 		where := "data " + d.item.ID.String()
+		if d.erasure != nil {
+			c.sum.Erased++
+			if d.value != nil || d.hash != "" || d.blob != nil || d.blobName != nil || d.size != nil || d.root != nil || !d.item.Seed.IsZero() {
+				c.differ(Erasure, where, "something of its content", "nothing: it is erased", "erase it again")
+			}
+			return nil
+		}
 		if d.value != nil {
 			d.item.Value = []byte(*d.value)
 		}
@@ -320,7 +352,7 @@ func (c *checker) dataRows(*replay) error {
 		}
 		equal(c, Data, where+" commitment", d.commitment, commitment, refetch)
 		return nil
-	}, `SELECT seq, id, seed, validator, hash, datatype_name, datatype_version, value, blob_hash, blob_size, blob_name, blob_path, datatype_hash, blob_root, commitment FROM data ORDER BY seq`)
+	}, `SELECT seq, id, seed, validator, hash, datatype_name, datatype_version, value, blob_hash, blob_size, blob_name, blob_path, datatype_hash, blob_root, commitment, erasure FROM data ORDER BY seq`)
 	c.sum.Data = n
 	return err
 }

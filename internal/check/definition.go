@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/parley-node/parley/internal/store"
@@ -56,7 +57,7 @@ const reserved = "ff_definition"
 
 // fault is why a message is invalid whatever comes; it depends on the batch and
 // the key that pinned it alone.
-func (j *judge) fault(b *wire.Batch, i int, signer string) string {
+func (j *judge) fault(b *content, i int, signer string) string {
 	h := &b.Messages[i].Header
 	network := b.Header.Audience == j.c.Network
 	switch {
@@ -69,9 +70,12 @@ func (j *judge) fault(b *wire.Batch, i int, signer string) string {
 	case (len(h.Topics) == 1 && h.Topics[0] == reserved) != (h.Type == "definition"):
 		return "the topic " + reserved + " is for definitions, and only for them"
 	}
+	if b.erased(i) && slices.Contains(b.remnant.Faults, uint32(i)) {
+		return "its data, which is erased,"
+	}
 	for _, at := range b.Messages[i].Data {
 		d := &b.Data[at]
-		if d.Datatype == nil || d.Validator != "json" {
+		if b.erased(i) || d.Datatype == nil || d.Validator != "json" {
 			continue
 		}
 		var schema []byte

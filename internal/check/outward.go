@@ -203,6 +203,8 @@ func (c *checker) outbox(r *replay) error {
 		switch p.kind {
 		case "payload", "unpinned", "certificate", "receipt":
 			query, args = `SELECT COUNT(*) FROM batches WHERE root = $1 AND org = $2`, append(args, p.org)
+		case "erase", "erased":
+			query = `SELECT COUNT(*) FROM erasure_requests WHERE digest = $1 AND (own OR answer IS NOT NULL)`
 		case "invite", "activated":
 			query = `SELECT COUNT(*) FROM epochs WHERE hash = $1 AND secret IS NOT NULL`
 		default:

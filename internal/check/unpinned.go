@@ -31,16 +31,17 @@ func (c *checker) unpinned(r *replay) error {
 		if err != nil || keys == nil {
 			return err // reported with the batches
 		}
-		b, u, err := c.decode(row, keys)
+		b, err := c.decode(row, keys)
 		if err != nil {
 			return nil // likewise
 		}
+		u := b.unpinned
 		where := "batch " + row.ID.String()
 		k := row.Audience.String() + "/" + row.Org.String()
 		last := chains[k]
 		equal(c, Unpinned, where, fmt.Sprintf("number %d after %s", u.Sequence, u.Previous.Short()), fmt.Sprintf("number %d after %s", last.Sequence+1, last.Root.Short()), compare)
 		chains[k] = link{u.Sequence, row.Root}
-		signer, err := u.Signer()
+		signer, err := wire.RecoverAddress(row.Root, u.Signature) // decode has compared the digest
 		if err != nil || !r.members.ever(row.Org, signer) {
 			c.differ(Unpinned, where, "signed by "+signer.String(), "no key that the author ever had", compare)
 		}
@@ -69,7 +70,7 @@ func (c *checker) unpinned(r *replay) error {
 
 // unpinnedMessages tests that the messages of an unpinned batch are confirmed or
 // rejected, with their events.
-func (c *checker) unpinnedMessages(r *replay, row *store.BatchRow, b *wire.Batch) error {
+func (c *checker) unpinnedMessages(r *replay, row *store.BatchRow, b *content) error {
 	j := r.judge
 	p := &pending{entry: &entry{a: &audience{id: row.Audience}, pin: &store.Pin{Record: store.Record{Pin: &store.PinBody{Org: row.Org, Pin: wire.Pin{Root: row.Root}}}}}}
 	for i := range b.Messages {

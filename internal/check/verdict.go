@@ -91,11 +91,14 @@ func (j *judge) load(r *replay, p *pending) error {
 	if err != nil || keys == nil {
 		return err
 	}
-	b, _, err := j.c.decode(row, keys)
+	b, err := j.c.decode(row, keys)
 	if err != nil {
 		return nil // reported with the batches; to the order it is not here
 	}
 	p.holds = true
+	if b.remnant != nil { // it stands for the batch if enough receipts say the same of what is gone
+		p.holds = len(r.count(p.entry, b.remnant.Receipts, horizon)) >= p.certifies()
+	}
 	p.whole = p.bad
 	if p.whole == "" && row.Epoch != p.pin.Epoch {
 		p.whole = fmt.Sprintf("the batch was sealed in epoch %d and pinned in epoch %d", row.Epoch, p.pin.Epoch)

@@ -27,6 +27,7 @@ type connection struct {
 	request *http.Request // the upgrade, for authorization
 	id      store.UUID
 	scope   string // the namespace that the path fixes, "" if none
+	newest  int64  // the newest event at the upgrade, if the query starts an ephemeral subscription
 	started time.Time
 	ctx     context.Context // ends with the connection
 	cancel  context.CancelFunc
@@ -140,7 +141,12 @@ func (c *connection) start(in *startFrame) error {
 	var ephemeral *Ephemeral
 	if in.Ephemeral {
 		var err error
-		if ephemeral, err = subs.Ephemeral(c.ctx, in.Filter, in.Options); err != nil {
+		if in.fromQuery {
+			ephemeral, err = subs.ephemeral(TransportWebSockets, in.Filter, in.Options, c.newest)
+		} else {
+			ephemeral, err = subs.Ephemeral(c.ctx, in.Filter, in.Options)
+		}
+		if err != nil {
 			return public(err)
 		}
 	}
@@ -189,7 +195,7 @@ func (c *connection) start(in *startFrame) error {
 func (c *connection) serves(namespace string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.ContainsFunc(c.streams, func(st *stream) bool { return st.status.Namespace == namespace })
+	return c.scope == namespace || slices.ContainsFunc(c.streams, func(st *stream) bool { return st.status.Namespace == namespace })
 }
 
 // public keeps what only the node's operator should see out of a frame.

@@ -44,6 +44,7 @@ func (s *Subscriptions) Serve(ctx context.Context, name string, c *Consumer) err
 	}
 	for ctx.Err() == nil {
 		changed := s.changed(name)
+		turn := s.positions.turn()
 		sub, err := s.ByName(ctx, name)
 		if err != nil && ctx.Err() == nil {
 			s.logger.Warn("read subscription; trying again", "namespace", s.log.namespace, "subscription", name, "error", err)
@@ -60,7 +61,7 @@ func (s *Subscriptions) Serve(ctx context.Context, name string, c *Consumer) err
 			pause(ctx, s.log.poll, changed)
 			continue
 		}
-		err = s.serve(ctx, changed, sub, c)
+		err = s.serve(ctx, changed, sub, turn, c)
 		s.release(ctx, sub)
 		if err != nil {
 			return err
@@ -92,16 +93,24 @@ func (s *Subscriptions) watch(ctx context.Context, sub *store.Subscription) {
 			return
 		}
 		now, err := s.ByName(ctx, sub.Name)
-		if err == nil && (now == nil || versionOf(now) != versionOf(sub)) {
+		if err == nil && (now == nil || !sameDefinition(now, sub)) {
 			s.announce(sub.Name)
 			return
 		}
 	}
 }
 
-// serve delivers one definition of a durable subscription, until it changes.
-func (s *Subscriptions) serve(ctx context.Context, changed <-chan struct{}, sub *store.Subscription, c *Consumer) error {
-	d, err := s.dispatch(sub, c)
+func sameDefinition(a, b *store.Subscription) bool {
+	if a.ID != b.ID || (a.Updated == nil) != (b.Updated == nil) {
+		return false
+	}
+	return a.Updated == nil || *a.Updated == *b.Updated
+}
+
+// serve delivers one definition of a durable subscription, until it changes or is
+// moved back.
+func (s *Subscriptions) serve(ctx context.Context, changed <-chan struct{}, sub *store.Subscription, turn int, c *Consumer) error {
+	d, err := s.dispatch(sub, turn, c)
 	if err != nil { // stored definitions have been checked, so another version wrote it
 		s.logger.Error("subscription cannot be delivered until it is replaced",
 			"namespace", sub.Namespace, "subscription", sub.Name, "error", err)
@@ -130,7 +139,10 @@ func (s *Subscriptions) serve(ctx context.Context, changed <-chan struct{}, sub 
 	}
 	reached := c.end()
 	if c.manual {
-		c.resume = &reached // where it goes on under a new definition
+		c.resume = nil
+		if !s.positions.moved(sub.ID, turn) {
+			c.resume = &reached // where it goes on under a new definition
+		}
 	} else if reached != sub.Position {
 		d.store(reached) // whoever is served next reads it from the database
 	}
@@ -145,7 +157,7 @@ func (s *Subscriptions) serve(ctx context.Context, changed <-chan struct{}, sub 
 }
 
 // dispatch prepares the delivery of a stored definition.
-func (s *Subscriptions) dispatch(sub *store.Subscription, c *Consumer) (*dispatch, error) {
+func (s *Subscriptions) dispatch(sub *store.Subscription, turn int, c *Consumer) (*dispatch, error) {
 	var filter Filter
 	if err := json.Unmarshal(sub.Filter, &filter); err != nil {
 		return nil, err
@@ -169,7 +181,7 @@ func (s *Subscriptions) dispatch(sub *store.Subscription, c *Consumer) (*dispatc
 		ref:      Ref{ID: sub.ID, Namespace: sub.Namespace, Name: sub.Name},
 		matcher:  m,
 		plan:     p,
-		store:    func(position int64) { s.positions.set(sub.ID, position) },
+		store:    func(position int64) { s.positions.set(sub.ID, turn, position) },
 	}, nil
 }
 

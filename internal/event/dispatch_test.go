@@ -142,15 +142,15 @@ func TestPositionsAreCoalesced(t *testing.T) {
 			return s.Position
 		}
 		p := b.subs.positions
-		p.set(sub.ID, 1)
+		p.set(sub.ID, 0, 1)
 		synctest.Wait()
 		if got := read(); got != 1 {
 			t.Fatalf("position %d is stored, want the first one at once", got)
 		}
 		for i := range 1000 {
-			p.set(sub.ID, int64(i))
+			p.set(sub.ID, 0, int64(i))
 		}
-		p.set(sub.ID, 7) // never back
+		p.set(sub.ID, 0, 7) // never back
 		synctest.Wait()
 		if got := read(); got != 1 {
 			t.Errorf("position %d is stored within the interval, want 1 still", got)
@@ -160,8 +160,8 @@ func TestPositionsAreCoalesced(t *testing.T) {
 		if got := read(); got != 999 {
 			t.Errorf("position %d is stored, want 999", got)
 		}
-		p.set(sub.ID, 2000)
-		p.set(uuid.New(), 5) // of a subscription deleted meanwhile
+		p.set(sub.ID, 0, 2000)
+		p.set(uuid.New(), 0, 5) // of a subscription deleted meanwhile
 		if err := b.subs.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -69,7 +69,7 @@ const (
 
 func kindOf(eventType string) kind {
 	switch eventType {
-	case "message_confirmed", "message_rejected":
+	case "message_confirmed", "message_rejected", "message_erased":
 		return kindMessage
 	case "transaction_submitted":
 		return kindTransaction

@@ -21,6 +21,8 @@ type startFrame struct {
 	Ephemeral bool    `json:"ephemeral"`
 	Filter    Filter  `json:"filter"`  // of an ephemeral one
 	Options   Options `json:"options"` // of an ephemeral one
+
+	fromQuery bool // of the upgrade, and no frame
 }
 
 // ackFrame acknowledges a delivery. Without an id it is the oldest in flight;
@@ -98,7 +100,7 @@ func (c *connection) autoStart(q url.Values) error {
 	c.mu.Lock()
 	c.autoAck = autoAck
 	c.mu.Unlock()
-	in := startFrame{AutoAck: &autoAck, Namespace: namespace, Name: q.Get("name"), Ephemeral: flag(q, "ephemeral")}
+	in := startFrame{fromQuery: true, AutoAck: &autoAck, Namespace: namespace, Name: q.Get("name"), Ephemeral: flag(q, "ephemeral")}
 	wrongScope := c.scope != "" && namespace != "" && namespace != c.scope
 	if !in.Ephemeral && in.Name == "" && !wrongScope {
 		return nil

@@ -82,10 +82,12 @@ func (o *Outbound) wake() {
 // rescan bounds how long a change stays unseen that another process made.
 const rescan = 5 * time.Second
 
-// version tells one definition of a subscription from the next.
+// version tells one definition of a subscription from the next, and what is
+// delivered before it was moved by hand from what is afterwards.
 type version struct {
 	id      store.UUID
 	updated store.Time
+	moved   int
 }
 
 // running is an outlet at work.
@@ -126,7 +128,7 @@ func (o *Outbound) scan(ctx context.Context, outlets map[version]running) error 
 		all, err := tx.Subscriptions()
 		for _, sub := range all {
 			if sub.Namespace == o.subs.log.namespace && carried(sub.Transport) {
-				wanted[versionOf(sub)] = true
+				wanted[o.versionOf(sub)] = true
 			}
 		}
 		return err
@@ -159,8 +161,8 @@ func (o *Outbound) scan(ctx context.Context, outlets map[version]running) error 
 	return nil
 }
 
-func versionOf(sub *store.Subscription) version {
-	v := version{id: sub.ID}
+func (o *Outbound) versionOf(sub *store.Subscription) version {
+	v := version{id: sub.ID, moved: o.subs.positions.movedAt(sub.ID)}
 	if sub.Updated != nil {
 		v.updated = *sub.Updated
 	}
@@ -170,12 +172,13 @@ func versionOf(sub *store.Subscription) version {
 // serve delivers one definition of a subscription until ctx ends.
 func (o *Outbound) serve(ctx context.Context, v version) {
 	for ctx.Err() == nil {
+		turn := o.subs.positions.turn()
 		sub, err := o.subs.Get(ctx, v.id)
-		if errs.Code(err) == errs.CodeNotFound || err == nil && versionOf(sub) != v {
+		if errs.Code(err) == errs.CodeNotFound || err == nil && o.versionOf(sub) != v {
 			return // the next scan knows what became of it
 		}
 		if err == nil {
-			err = o.deliver(ctx, sub)
+			err = o.deliver(ctx, sub, turn)
 		}
 		if err == nil || ctx.Err() != nil {
 			return
@@ -186,11 +189,12 @@ func (o *Outbound) serve(ctx context.Context, v version) {
 }
 
 // deliver runs an outlet on a definition.
-func (o *Outbound) deliver(ctx context.Context, sub *store.Subscription) error {
+func (o *Outbound) deliver(ctx context.Context, sub *store.Subscription, turn int) error {
 	out, err := o.outlet(sub)
 	if err != nil {
 		return err
 	}
+	out.turn = turn
 	defer out.target.close()
 	err = o.subs.db.Write(ctx, func(tx *store.Tx) error { return tx.InterruptDeliveries(sub.ID, store.At(time.Now())) })
 	if err != nil {

@@ -62,6 +62,7 @@ const (
 type outlet struct {
 	*Outbound
 	sub    *store.Subscription
+	turn   int // of the positions, before that of sub was read
 	target target
 	policy policy
 	reply  func(ctx context.Context, f *Frame, out attempt) error // nil if answers are of no interest
@@ -134,7 +135,7 @@ func (u *outlet) run(ctx context.Context) error {
 	u.consumer = NewConsumer(take, !u.policy.parallel, new(atomic.Uint64))
 	u.consumer.serves = u.sub.Transport
 	u.consumer.finish = u.sending.Wait
-	err := u.subs.serve(ctx, nil, u.sub, u.consumer)
+	err := u.subs.serve(ctx, nil, u.sub, u.turn, u.consumer)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}

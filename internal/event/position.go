@@ -28,18 +28,41 @@ type positions struct {
 
 	mu      sync.Mutex
 	dirty   map[store.UUID]int64 // subscription -> position, not yet stored
+	turns   int                  // how often a subscription was moved by hand
+	rewound map[store.UUID]int   // the turn at which each was moved last; what was delivered before does not count
 	running bool
 	closed  bool
 }
 
 func newPositions(db *store.DB, log *slog.Logger) *positions {
-	return &positions{db: db, log: log, stop: make(chan struct{}), dirty: make(map[store.UUID]int64)}
+	return &positions{db: db, log: log, stop: make(chan struct{}), dirty: make(map[store.UUID]int64), rewound: make(map[store.UUID]int)}
 }
 
-// set notes a new position, to be stored soon. It does not block on the database.
-func (p *positions) set(id store.UUID, position int64) {
+// turn is what set needs. Read it before the position from which delivery begins.
+func (p *positions) turn() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.turns
+}
+
+// movedAt is the turn at which a subscription was moved by hand last; 0 for never.
+func (p *positions) movedAt(id store.UUID) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rewound[id]
+}
+
+// moved says whether a subscription was moved by hand since a turn.
+func (p *positions) moved(id store.UUID, turn int) bool { return p.movedAt(id) > turn }
+
+// set notes a new position, to be stored soon, unless the subscription was moved
+// by hand since the turn. It does not block on the database.
+func (p *positions) set(id store.UUID, turn int, position int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.rewound[id] > turn {
+		return
+	}
 	if old, there := p.dirty[id]; there && old >= position {
 		return
 	}
@@ -113,6 +136,19 @@ func (p *positions) save(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// rewind moves a subscription to a position, which may lie before its present
+// one, and stores it.
+func (p *positions) rewind(ctx context.Context, id store.UUID, position int64) error {
+	p.writing.Lock() // no write of an earlier position may come after this one
+	defer p.writing.Unlock()
+	p.mu.Lock()
+	p.turns++
+	p.rewound[id] = p.turns
+	delete(p.dirty, id)
+	p.mu.Unlock()
+	return p.db.Write(ctx, func(tx *store.Tx) error { return tx.SetPosition(id, position) })
 }
 
 // close stores what is left and ends the writer.

@@ -59,7 +59,7 @@ func (o *Outbound) Replay(ctx context.Context, subscription, id store.UUID) (*st
 
 // frameOf makes the frame of a delivery again.
 func (o *Outbound) frameOf(ctx context.Context, sub *store.Subscription, d *store.Delivery) (*Frame, error) {
-	dispatch, err := o.subs.dispatch(sub, nil)
+	dispatch, err := o.subs.dispatch(sub, 0, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,11 @@ func (s *Streams) ServeEphemeral(w http.ResponseWriter, r *http.Request, payload
 	if err := checkEnvelope(q.Get(optEnvelope)); err != nil {
 		return err
 	}
-	e, err := s.subs.ephemeral(r.Context(), TransportSSE, queryFilter(q), options)
+	newest, err := s.subs.log.Last(r.Context())
+	if err != nil {
+		return err
+	}
+	e, err := s.subs.ephemeral(TransportSSE, queryFilter(q), options, newest)
 	if err != nil {
 		return err
 	}

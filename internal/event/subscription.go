@@ -261,6 +261,7 @@ func (s *Subscriptions) Delete(ctx context.Context, id store.UUID) error {
 // Acknowledge says that the consumers of an sse subscription have got everything
 // up to a sequence. The position never moves back: a lower one has no effect.
 func (s *Subscriptions) Acknowledge(ctx context.Context, id store.UUID, sequence int64) error {
+	turn := s.positions.turn()
 	sub, err := s.Get(ctx, id)
 	if err != nil {
 		return err
@@ -276,9 +277,31 @@ func (s *Subscriptions) Acknowledge(ctx context.Context, id store.UUID, sequence
 		return errs.BadRequest(errs.CodeBadValue, "sequence is %d, and the newest event has %d; give the sequence of an event that was delivered", sequence, newest)
 	}
 	if sequence > sub.Position {
-		s.positions.set(id, sequence)
+		s.positions.set(id, turn, sequence)
 	}
 	return s.positions.save(ctx)
+}
+
+// Rewind moves a subscription to a sequence, back or forth: delivery goes on with
+// the event after it. What is in flight need not be acknowledged any more. -1 is
+// the beginning.
+func (s *Subscriptions) Rewind(ctx context.Context, id store.UUID, sequence int64) (*SubscriptionWithStatus, error) {
+	sub, err := s.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	newest, err := s.log.Last(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if sequence < -1 || sequence > newest {
+		return nil, errs.BadRequest(errs.CodeBadValue, "sequence is %d; give that of the last event that shall count as delivered, at most %d, or -1 to begin with the oldest", sequence, newest)
+	}
+	if err := s.positions.rewind(ctx, id, sequence); err != nil {
+		return nil, noSuch(err, id)
+	}
+	s.announce(sub.Name)
+	return s.GetWithStatus(ctx, id)
 }
 
 // Get returns a subscription; one that is not there is FF10109 (404).
@@ -347,19 +370,20 @@ type Ephemeral struct {
 // at the newest event of this moment, unless the options say otherwise. Its id,
 // which is also its name, is made up.
 func (s *Subscriptions) Ephemeral(ctx context.Context, filter Filter, options Options) (*Ephemeral, error) {
-	return s.ephemeral(ctx, TransportWebSockets, filter, options)
+	newest, err := s.log.Last(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.ephemeral(TransportWebSockets, filter, options, newest)
 }
 
-func (s *Subscriptions) ephemeral(ctx context.Context, transport string, filter Filter, options Options) (*Ephemeral, error) {
+// ephemeral is Ephemeral with the event that is the newest one given.
+func (s *Subscriptions) ephemeral(transport string, filter Filter, options Options, newest int64) (*Ephemeral, error) {
 	m, err := filter.compile()
 	if err != nil {
 		return nil, err
 	}
 	p, err := options.plan(transport)
-	if err != nil {
-		return nil, err
-	}
-	newest, err := s.log.Last(ctx)
 	if err != nil {
 		return nil, err
 	}

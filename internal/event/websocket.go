@@ -140,13 +140,19 @@ func refuse(w http.ResponseWriter, err *errs.Error) {
 }
 
 func (s *WebSockets) serve(w http.ResponseWriter, r *http.Request, scope string) {
+	newest, err := s.newest(r, scope)
+	if err != nil {
+		s.cfg.Logger.Error("refuse WebSocket", "remote", r.RemoteAddr, "error", err)
+		refuse(w, errs.New(errs.CodeInternal, http.StatusInternalServerError, "Internal error; the node's log has the details"))
+		return
+	}
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{OriginPatterns: s.cfg.AllowedOrigins, Subprotocols: []string{Subprotocol}})
 	if err != nil { // answered by Accept
 		s.cfg.Logger.Info("refuse WebSocket", "remote", r.RemoteAddr, "origin", r.Header.Get("Origin"), "error", err)
 		return
 	}
 	ws.SetReadLimit(maxClientFrame)
-	c, err := s.connect(ws, r, scope)
+	c, err := s.connect(ws, r, scope, newest)
 	if err != nil {
 		// The client learns why from the close frame; it may be gone already.
 		_ = ws.Close(websocket.StatusGoingAway, err.Error())
@@ -156,7 +162,19 @@ func (s *WebSockets) serve(w http.ResponseWriter, r *http.Request, scope string)
 	c.run()
 }
 
-func (s *WebSockets) connect(ws *websocket.Conn, r *http.Request, scope string) (*connection, error) {
+// newest is the newest event at the time of the upgrade, if the query starts an
+// ephemeral subscription. It is read before the client learns that it is
+// connected, so that the client misses nothing that it causes afterwards.
+func (s *WebSockets) newest(r *http.Request, scope string) (int64, error) {
+	q := r.URL.Query()
+	subs, known := s.namespaces[cmp.Or(q.Get("namespace"), scope)]
+	if !known || !flag(q, "ephemeral") {
+		return 0, nil
+	}
+	return subs.log.Last(r.Context())
+}
+
+func (s *WebSockets) connect(ws *websocket.Conn, r *http.Request, scope string, newest int64) (*connection, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, err
@@ -168,6 +186,7 @@ func (s *WebSockets) connect(ws *websocket.Conn, r *http.Request, scope string) 
 		request: r,
 		id:      id,
 		scope:   scope,
+		newest:  newest,
 		started: time.Now(),
 		ctx:     ctx,
 		cancel:  cancel,

@@ -613,3 +613,15 @@ func FuzzClientFrames(f *testing.F) {
 		}
 	})
 }
+
+// Where an ephemeral subscription of the query begins is settled before the
+// client learns that it is connected: what happens from then on is delivered.
+func TestEphemeralBeginsAtTheUpgrade(t *testing.T) {
+	var n *node
+	n = newNode(t, WebSocketConfig{Authorize: func(*http.Request, string, bool) (payloads bool, err error) { // is asked after the upgrade
+		n.append(t, &store.Event{Topic: "at once"})
+		return true, nil
+	}})
+	n.fill(t, 3)
+	n.dial(t, "/ws?namespace=default&ephemeral&autoack").expect("at once")
+}

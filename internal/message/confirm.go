@@ -343,7 +343,7 @@ func (s *Service) dropBatch(tx *store.Tx, root wire.Hash) error {
 	if err := tx.LeaveBatch(s.Self.Org, root); err != nil {
 		return err
 	}
-	return tx.SetBatchState(s.Self.Org, root, store.BatchDropped, s.now())
+	return tx.DropBatch(s.Self.Org, root, s.now())
 }
 
 // dropParcels gives up what is still to be sent of a batch of ours, and ends the
@@ -452,8 +452,9 @@ func (c *confirmer) lacking(before time.Time) (list []lack) {
 	}
 	for m := range c.waiting { // so do all with open entries
 		for _, e := range m.Open() {
+			id := wire.Entry{Author: e.Author, Root: e.Root}
 			certificate := uint32(len(e.Receipts)) < e.C
-			if e.Time <= before.UnixNano() && (certificate || m.batches[wire.Entry{Author: e.Author, Root: e.Root}] == nil) {
+			if e.Time <= before.UnixNano() && (certificate || m.batches[id] == nil) {
 				list = append(list, lack{e, m.ID(), certificate})
 			}
 		}

@@ -64,6 +64,8 @@ func (s *Service) AddData(ctx context.Context, in DataInput) (*store.Data, error
 // The file name goes into the value with autometa; see api_behaviour "blob.name"
 // for where the item's name comes from.
 func (s *Service) AddBlob(ctx context.Context, in DataInput, r io.Reader, filename, mimetype string, autometa bool) (*store.Data, error) {
+	s.blobUse.RLock()
+	defer s.blobUse.RUnlock()
 	info, err := s.Blobs.Put(ctx, r)
 	if err != nil {
 		return nil, err
@@ -253,6 +255,9 @@ func (s *Service) dataRow(w *wire.DataItem, commitment wire.Hash, at store.Time)
 		d.Blob = &store.BlobRef{Hash: store.Hex(w.Blob.Hash.String()), Size: w.Blob.Size, Name: w.Blob.Name, Path: w.Blob.Path}
 		d.BlobRoot = &w.Blob.Root
 	}
+	if w.Seed.IsZero() { // of what is erased nothing is left to be hashed
+		return d
+	}
 	d.Hash = dataHash(d)
 	return d
 }
@@ -275,6 +280,9 @@ func (s *Service) resolveData(tx *store.Tx, in []DataInput) ([]*store.Data, erro
 		}
 		if row == nil || d.Hash != "" && d.Hash != row.Hash {
 			return nil, errs.New("FF10204", 400, "field %q names data %s, which is not stored here: upload it first", "data.id", d.ID)
+		}
+		if row.Erasure != nil {
+			return nil, errs.New("FF10204", 400, "field %q names data %s, which was erased (GET erasures/%s): send its value again", "data.id", d.ID, row.Erasure)
 		}
 		items = append(items, row)
 	}

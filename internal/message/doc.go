@@ -21,6 +21,14 @@
 //	epoch.go       audiences change their members and keys
 //	blocker.go     what a context waits for, and what to do
 //
+// How data goes again:
+//
+//	erase.go       data is destroyed, and its batches become remnants
+//	remnant.go     what remains of a batch, at members that never had the data
+//	request.go     authors ask the other members to erase as well
+//	hold.go        legal holds keep data from being erased
+//	retention.go   policies erase what is old; files and logs are cleaned
+//
 // Each numbered step is one database transaction. Between them there are only
 // effects that may be repeated, each backed by a row, so that a restart goes on
 // where the process stopped: start-up is the same code as a wake-up.

@@ -323,7 +323,7 @@ func (s *Service) receiveInvitation(ctx context.Context, from wire.OrgID, body [
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.signReceipt(ctx, inv.Definition.Proposer, audience, inv.Definition.Epoch, hash)
+	r, err := s.signReceipt(ctx, inv.Definition.Proposer, audience, inv.Definition.Epoch, hash, nil)
 	if err != nil {
 		return nil, err
 	}

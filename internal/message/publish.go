@@ -47,6 +47,8 @@ func (s *Service) PublishValue(ctx context.Context, id wire.UUID, idempotencyKey
 	if d.Value == nil {
 		return nil, errs.BadRequest("FF10199", "data %s has no value to publish: publish its blob", id)
 	}
+	s.blobUse.RLock()
+	defer s.blobUse.RUnlock()
 	info, err := s.Blobs.Put(ctx, bytes.NewReader(d.Value))
 	if err != nil {
 		return nil, err
@@ -162,19 +164,29 @@ func (s *Service) publish(ctx context.Context, p publication) (d *store.Data, er
 	return d, nil
 }
 
-// OpenPublished reads a published content, by the SHA-256 of its bytes. What is
-// not here is fetched from the members, each in turn, and kept.
-func (s *Service) OpenPublished(ctx context.Context, hash wire.Hash) (io.ReadCloser, error) {
+// OpenPublished reads a published content, by the SHA-256 of its bytes, and
+// tells its size. What is not here is fetched from the members, each in turn, and
+// kept.
+func (s *Service) OpenPublished(ctx context.Context, hash wire.Hash) (r io.ReadCloser, size int64, err error) {
 	here, err := s.published(ctx, hash)
+	if err == nil && !here {
+		err = s.fetchPublished(ctx, hash)
+	}
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	if !here {
-		if err := s.fetchPublished(ctx, hash); err != nil {
-			return nil, err
+	err = s.DB.Read(ctx, func(tx *store.Tx) error {
+		b, err := tx.BlobByHash(store.Hex(hash.String()))
+		if err == nil {
+			size = b.Size
 		}
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
 	}
-	return s.Blobs.Open(ctx, hash, 0)
+	r, err = s.Blobs.Open(ctx, hash, 0)
+	return r, size, err
 }
 
 func (s *Service) published(ctx context.Context, hash wire.Hash) (here bool, err error) {
@@ -186,6 +198,8 @@ func (s *Service) published(ctx context.Context, hash wire.Hash) (here bool, err
 }
 
 func (s *Service) fetchPublished(ctx context.Context, hash wire.Hash) error {
+	s.blobUse.RLock()
+	defer s.blobUse.RUnlock()
 	var silent []string
 	for _, member := range s.others(s.Network.Members()) {
 		info, err := s.fetchContent(ctx, member, hash)

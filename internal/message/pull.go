@@ -173,6 +173,7 @@ func (s *Service) pullEntry(ctx context.Context, l lack) (nobody bool, err error
 	}
 	keys := epoch.Secret.Keys()
 	certificate := l.certificate
+	var remnant *foundRemnant
 	holders := append([]wire.OrgID{e.Author}, s.others(epoch.Definition.Members)...)
 	for i, h := range holders {
 		if h == s.Self.Org || i > 0 && h == e.Author || !s.Network.Active(h, endPosition) || held && !certificate {
@@ -186,11 +187,18 @@ func (s *Service) pullEntry(ctx context.Context, l lack) (nobody bool, err error
 			if held = err == nil; !held {
 				s.Log.Debug("a member does not give a payload", "member", h.Short(), "root", e.Root.Short(), "err", err)
 			}
+			if errors.Is(err, exchange.ErrNotFound) && remnant == nil {
+				remnant = s.pullRemnant(ctx, h, l, epoch)
+			}
 		}
 		if certificate {
 			// Order judges it; if it does not count, the next round asks again.
 			certificate = s.pullCertificate(ctx, h, e.Root, keys) != nil
 		}
+	}
+	if !held && remnant != nil { // nobody has all of it any more
+		err := s.receiveRemnant(ctx, remnant, epoch)
+		return err != nil, err
 	}
 	return !held, nil
 }
@@ -211,7 +219,7 @@ func (s *Service) renewReceipt(ctx context.Context, l lack, have *store.BatchRow
 	if old.RecentNumber+e.ReceiptAge >= e.Position.Block {
 		return nil
 	}
-	fresh, err := s.signReceipt(ctx, e.Author, l.audience, e.Epoch, e.Root)
+	fresh, err := s.renewedReceipt(ctx, old)
 	if err != nil {
 		return err
 	}

@@ -2,11 +2,13 @@ package message
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/parley-node/parley/internal/blob"
@@ -60,6 +62,10 @@ func (s *Service) Receive(ctx context.Context, from wire.OrgID, kind string, bod
 		return nil, s.receiveActivated(ctx, from, body)
 	case kindSecret:
 		return s.handOutSecret(ctx, from, body)
+	case kindErase:
+		return nil, s.receiveErasure(ctx, from, body)
+	case kindErased:
+		return nil, s.receiveErasureAnswer(ctx, from, body)
 	}
 	return nil, refuse(refusedMalformed, "request kind %q is unknown: this node is older than the sender", kind)
 }
@@ -115,11 +121,9 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 	if err != nil {
 		return nil, err
 	}
+	s.blobUse.RLock()
+	defer s.blobUse.RUnlock()
 	blobs, err := s.fetchBlobs(ctx, b, env.Root, epoch.Secret.Keys(), holder)
-	if err != nil {
-		return nil, err
-	}
-	receipt, err := s.signReceipt(ctx, env.Author, env.Audience, env.Epoch, env.Root)
 	if err != nil {
 		return nil, err
 	}
@@ -132,11 +136,15 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 		return nil, err
 	}
 	row.State = store.BatchHeld
-	signed, err := wire.Marshal(*receipt)
+	messages, data, faults, err := s.receivedRows(b, leaves, row, nil)
 	if err != nil {
 		return nil, err
 	}
-	messages, data, err := s.receivedRows(b, leaves, row)
+	receipt, err := s.signReceipt(ctx, env.Author, env.Audience, env.Epoch, env.Root, faults)
+	if err != nil {
+		return nil, err
+	}
+	signed, err := wire.Marshal(*receipt)
 	if err != nil {
 		return nil, err
 	}
@@ -263,8 +271,9 @@ func (s *Service) openBatch(env wire.Envelope, epoch *store.Epoch) (*wire.Batch,
 
 // receivedRows are the rows of a batch's messages, and the data of each. A
 // message that can never be valid carries its reason from here on; it is
-// rejected when its turn comes.
-func (s *Service) receivedRows(b *wire.Batch, leaves []wire.Hash, row *store.BatchRow) (messages []*store.Message, used [][]*store.Data, err error) {
+// rejected when its turn comes. faults is what a receipt says of the contents.
+// gone is what is erased of the batch, nil if nothing is.
+func (s *Service) receivedRows(b *wire.Batch, leaves []wire.Hash, row *store.BatchRow, gone *erasedPart) (messages []*store.Message, used [][]*store.Data, faults []uint32, err error) {
 	data := make([]*store.Data, len(b.Data))
 	messages = make([]*store.Message, len(b.Messages))
 	used = make([][]*store.Data, len(b.Messages))
@@ -286,26 +295,41 @@ func (s *Service) receivedRows(b *wire.Batch, leaves []wire.Hash, row *store.Bat
 		for j, at := range b.Messages[i].Data {
 			if data[at] == nil {
 				data[at] = s.dataRow(&b.Data[at], h.Data[j], row.Since)
+				gone.mark(data[at], at)
 			}
 			used[i] = append(used[i], data[at])
 			m.Data = append(m.Data, store.DataRef{ID: data[at].ID, Hash: data[at].Hash})
 		}
 		m.Header.DataHash, err = refsHash(m.Data)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		if m.Wire, err = wire.Marshal(*h); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
-		m.RejectReason = s.faultOf(b, i, used[i], defs)
+		content := ""
+		switch {
+		case !gone.of(i):
+			content = s.contentFault(used[i], defs)
+		case slices.Contains(gone.remnant.Faults, uint32(i)):
+			content = faultErased
+		}
+		if content != "" {
+			faults = append(faults, uint32(i))
+		}
+		if gone.of(i) {
+			m.Erasure = &gone.erasure
+		}
+		m.RejectReason = cmp.Or(s.headerFault(b, i), content)
 		messages[i] = m
 	}
-	return messages, used, nil
+	return messages, used, faults, nil
 }
 
-// faultOf says why a message of a batch is invalid whatever comes, or nothing.
-// It depends on the batch alone, so that every member finds the same.
-func (s *Service) faultOf(b *wire.Batch, i int, data []*store.Data, defs map[wire.Hash][]byte) string {
+// headerFault says why a message of a batch is invalid whatever comes and
+// whatever its data is, or nothing. It depends on the batch alone, so that every
+// member finds the same.
+func (s *Service) headerFault(b *wire.Batch, i int) string {
 	h := &b.Messages[i].Header
 	if b.Header.Audience == s.Network.ID {
 		if h.Type != TypeBroadcast && h.Type != TypeDefinition {
@@ -327,12 +351,25 @@ func (s *Service) faultOf(b *wire.Batch, i int, data []*store.Data, defs map[wir
 	if reserved != (h.Type == TypeDefinition) {
 		return "the topic " + definitionTopic + " is for definitions, and only for them"
 	}
+	return ""
+}
+
+// faultErased is contentFault of a message whose data is erased.
+const faultErased = "its data, which is erased, did not conform to its datatype"
+
+// faultOfData is how contentFault begins otherwise.
+const faultOfData = "data "
+
+// contentFault says which data item of a message does not conform to the datatype
+// that the batch carries, if any. It is what a receipt says of the message, see
+// wire.Receipt.Faults.
+func (s *Service) contentFault(data []*store.Data, defs map[wire.Hash][]byte) string {
 	for _, d := range data {
 		if d.DatatypeHash == nil || d.Validator != validatorJSON {
 			continue
 		}
 		if err := s.schemas.validate(defs[*d.DatatypeHash], d.Value); err != nil {
-			return fmt.Sprintf("data %s does not conform to datatype %s version %s: %v", d.ID, d.Datatype.Name, d.Datatype.Version, err)
+			return fmt.Sprintf(faultOfData+"%s does not conform to datatype %s version %s: %v", d.ID, d.Datatype.Name, d.Datatype.Version, err)
 		}
 	}
 	return ""
@@ -373,9 +410,20 @@ func storeReceived(tx *store.Tx, messages []*store.Message, data [][]*store.Data
 	return tx.LinkData(links)
 }
 
-// signReceipt signs that we hold an entry, or an epoch's secret.
-func (s *Service) signReceipt(ctx context.Context, author wire.OrgID, audience wire.Hash, epoch uint64, root wire.Hash) (*wire.Receipt, error) {
-	r := &wire.Receipt{Version: wire.Version, Network: s.Network.ID, Org: s.Self.Org, Author: author, Audience: audience, Epoch: epoch, Root: root}
+// signReceipt signs that we hold an entry, of which some messages have faults, or
+// an epoch's secret.
+func (s *Service) signReceipt(ctx context.Context, author wire.OrgID, audience wire.Hash, epoch uint64, root wire.Hash, faults []uint32) (*wire.Receipt, error) {
+	hash, err := wire.FaultsHash(faults)
+	if err != nil {
+		return nil, err
+	}
+	return s.renewedReceipt(ctx, wire.Receipt{Author: author, Audience: audience, Epoch: epoch, Root: root, Faults: hash})
+}
+
+// renewedReceipt signs a receipt that says the same as an earlier one, as of now.
+func (s *Service) renewedReceipt(ctx context.Context, same wire.Receipt) (*wire.Receipt, error) {
+	r := &same
+	r.Version, r.Network, r.Org = wire.Version, s.Network.ID, s.Self.Org
 	err := s.DB.Read(ctx, func(tx *store.Tx) error {
 		last, err := tx.LastRecord()
 		if err != nil || last == nil {
@@ -450,6 +498,7 @@ func (s *Service) receiveReceipts(ctx context.Context, receipts []wire.Receipt) 
 // can be computed only with the epoch's payload key.
 const (
 	partBatch       = "batch"
+	partRemnant     = "remnant" // of a batch of which something is erased
 	partCertificate = "certificate"
 )
 
@@ -490,8 +539,10 @@ func (s *Service) Open(ctx context.Context, from wire.OrgID, name string, offset
 			}
 			keys := epoch.Secret.Keys()
 			switch name {
-			case objectName(keys, root, partBatch):
-				content = b.Envelope
+			case objectName(keys, root, partBatch), objectName(keys, root, partRemnant):
+				if len(b.Envelope) > 0 && (b.Erased != nil) == (name == objectName(keys, root, partRemnant)) {
+					content = b.Envelope
+				}
 				return nil
 			case objectName(keys, root, partCertificate):
 				c, err := certificate(tx, b.Org, root)

@@ -23,6 +23,8 @@ const (
 	kindInvite      = "invite"      // wire.Invitation -> wire.Receipt over the definition's hash
 	kindActivated   = "activated"   // wire.Activated: which pin made the epoch current that the receiver joins with -> nothing
 	kindSecret      = "secret"      // wire.SecretRequest -> wire.Invitation
+	kindErase       = "erase"       // wire.Erasure -> nothing
+	kindErased      = "erased"      // wire.ErasureAnswer -> nothing
 )
 
 // Codes of a refusal between nodes.
@@ -206,7 +208,7 @@ func (s *Service) parcelBody(ctx context.Context, p store.Parcel) (body []byte, 
 		switch p.Kind {
 		case kindPayload, kindUnpinned:
 			b, err := tx.BatchByRoot(p.Org, p.Root)
-			if err != nil || b == nil {
+			if err != nil || b == nil || b.Erased != nil { // what remains of one is pulled
 				return err
 			}
 			body = b.Envelope
@@ -252,6 +254,14 @@ func (s *Service) parcelBody(ctx context.Context, p store.Parcel) (body []byte, 
 			}
 			body, err = wire.Marshal(a)
 			return err
+		case kindErase, kindErased:
+			q, err := tx.ErasureRequestByDigest(p.Root)
+			if err != nil || q == nil {
+				return err
+			}
+			if body = q.Answer; p.Kind == kindErase {
+				body = q.Request
+			}
 		default:
 			return fmt.Errorf("outbox row %d has the unknown kind %q", p.ID, p.Kind)
 		}
@@ -324,6 +334,8 @@ func (s *Service) checkReceipt(r *wire.Receipt, p store.Parcel) error {
 		return fmt.Errorf("it names organisation %s", r.Org.Short())
 	case r.Root != p.Root || r.Author != p.Org || r.Network != s.Network.ID:
 		return fmt.Errorf("it is for another entry (%s)", r.Root.Short())
+	case !r.Faults.IsZero(): // ours conform: they were checked when they were handed in
+		return errors.New("it says that data does not conform to its datatype, and all of it does")
 	}
 	return s.checkSignature(r)
 }
@@ -352,7 +364,28 @@ func putReceipt(tx *store.Tx, r *wire.Receipt) (fresh bool, err error) {
 	if known && hash != r.RecentBlock {
 		return false, refuse(refusedMalformed, "a receipt of %s names block %d with another hash than the ledger has", r.Org.Short(), r.RecentNumber)
 	}
-	return tx.PutReceipt(r, known)
+	if fresh, err := tx.AddReceipt(r, known); err != nil || fresh {
+		return fresh, err
+	}
+	// An organisation that says two things about one batch's contents is kept to
+	// the first, unless the second is what we found ourselves.
+	before, err := tx.Receipts(r.Author, r.Root)
+	if err != nil {
+		return false, err
+	}
+	at := slices.IndexFunc(before, func(b wire.Receipt) bool { return b.Org == r.Org && b.Faults != r.Faults })
+	if at < 0 {
+		return tx.PutReceipt(r, known)
+	}
+	own, err := tx.BatchByRoot(r.Author, r.Root)
+	if err != nil || own == nil || own.Receipt == nil {
+		return false, err
+	}
+	var ours wire.Receipt
+	if err := wire.Unmarshal(own.Receipt, &ours); err != nil || ours.Faults != r.Faults {
+		return false, err
+	}
+	return tx.ReplaceReceipt(r, known)
 }
 
 // certificate is the set of receipts held for an entry; nil if there is none.

@@ -2,6 +2,7 @@ package message
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -37,6 +38,7 @@ type Config struct {
 
 	// Definitions applies confirmed definitions; see the type.
 	Definitions Definitions
+	Retention   Retention
 	// EventsCommitted is called after each transaction that appended events.
 	EventsCommitted func()
 
@@ -96,8 +98,10 @@ type Service struct {
 	confirm *confirmer
 	pulls   pulls
 	held    holds
+	keeping keeping
 
-	wasRestored atomic.Bool // there is a mark; see restored.go
+	wasRestored atomic.Bool  // there is a mark; see restored.go
+	blobUse     sync.RWMutex // shared while a blob is stored and its row is not yet; see removeBlobs
 	intake      intake
 	recent      *recent
 	room        room
@@ -106,7 +110,7 @@ type Service struct {
 
 	// Signals wake the worker of that name. A worker also wakes on a timer, so
 	// a lost signal costs time, never a message.
-	Wake struct{ Batch, Submit, Confirm, Pull, Epoch Signal }
+	Wake struct{ Batch, Submit, Confirm, Pull, Epoch, Retention Signal }
 
 	epochMu    sync.Mutex
 	changeSeen map[wire.Hash]time.Time // current epoch -> when its members were seen to have changed
@@ -144,7 +148,7 @@ func New(c Config, onPeer func(*Peer)) *Service {
 	s.intake.db, s.intake.recent = c.DB, s.recent
 	s.held.ends = map[wire.Address]time.Time{}
 	s.pulls.tries = map[wire.Entry]*pullTry{}
-	for _, w := range []*Signal{&s.Wake.Batch, &s.Wake.Submit, &s.Wake.Confirm, &s.Wake.Pull, &s.Wake.Epoch} {
+	for _, w := range []*Signal{&s.Wake.Batch, &s.Wake.Submit, &s.Wake.Confirm, &s.Wake.Pull, &s.Wake.Epoch, &s.Wake.Retention} {
 		*w = make(Signal, 1)
 	}
 	return s
@@ -156,12 +160,22 @@ func (s *Service) now() store.Time { return store.At(s.Now()) }
 // Start resumes what an earlier run left unfinished: peers with parcels in the
 // outbox get their senders back. All else is found by the workers' first step.
 func (s *Service) Start(ctx context.Context) error {
+	if err := s.keepPolicies(ctx); err != nil {
+		return fmt.Errorf("keep the configured retention policies: %w", err)
+	}
 	return s.DB.Read(ctx, func(tx *store.Tx) error {
 		mark, err := readRestored(tx)
 		if err != nil {
 			return err
 		}
 		s.wasRestored.Store(mark != nil)
+		erased, err := tx.ErasedCount()
+		if err != nil {
+			return err
+		}
+		if len(erased) > 0 { // an earlier run may have ended before it had cleaned up
+			s.keeping.scrubLater()
+		}
 		waiting, err := tx.OutboxByPeer()
 		for _, w := range waiting {
 			s.peer(w.Peer)

@@ -159,11 +159,9 @@ func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []b
 			return nil, refuse(refusedMalformed, "message %s names the key %s, but %s signed the batch", b.Messages[i].Header.ID, b.Messages[i].Header.Key, signer)
 		}
 	}
+	s.blobUse.RLock()
+	defer s.blobUse.RUnlock()
 	blobs, err := s.fetchBlobs(ctx, b, digest, epoch.Secret.Keys(), from)
-	if err != nil {
-		return nil, err
-	}
-	receipt, err := s.signReceipt(ctx, env.Author, env.Audience, env.Epoch, digest)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +170,11 @@ func (s *Service) receiveUnpinned(ctx context.Context, from wire.OrgID, body []b
 		return nil, err
 	}
 	row.State, row.Tx.Type, row.Root = store.BatchDone, TxUnpinned, digest
-	messages, data, err := s.receivedRows(b, leaves, row)
+	messages, data, faults, err := s.receivedRows(b, leaves, row, nil)
+	if err != nil {
+		return nil, err
+	}
+	receipt, err := s.signReceipt(ctx, env.Author, env.Audience, env.Epoch, digest, faults)
 	if err != nil {
 		return nil, err
 	}

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -31,6 +31,14 @@ type Config struct {
 	// Dir is the member's folder: that of the configuration file.
 	Dir string `yaml:"-"`
 
+	Default    string            `yaml:"default,omitempty"`    // namespace of requests that name none; the first
+	Namespaces []NamespaceConfig `yaml:"namespaces,omitempty"` // several namespaces; each then has the keys below that are about one
+
+	Mode             string      `yaml:"mode,omitempty"`             // multiparty, or gateway: without a network; multiparty
+	NetworkNamespace string      `yaml:"networkNamespace,omitempty"` // the namespace's name in messages, the same at all members; namespace
+	Description      string      `yaml:"description,omitempty"`      // of the namespace, for people
+	Plugins          PluginNames `yaml:"plugins,omitempty"`
+
 	Org       OrgConfig       `yaml:"org"`
 	Node      NodeConfig      `yaml:"node"`
 	Namespace string          `yaml:"namespace"` // local name of the network; default
@@ -43,7 +51,8 @@ type Config struct {
 	Contracts ContractsConfig `yaml:"contracts,omitempty"`
 	Keys      KeysConfig      `yaml:"keys"`
 	Blobs     BlobsConfig     `yaml:"blobs"`
-	Events    EventsConfig    `yaml:"events,omitempty"`   // what webhooks and message brokers may use
+	Events    EventsConfig    `yaml:"events,omitempty"` // what webhooks and message brokers may use
+	Retention RetentionConfig `yaml:"retention,omitempty"`
 	Database  string          `yaml:"database"`           // SQLite file, or postgres://user@host/database; parley.db
 	Standby   *StandbyConfig  `yaml:"standby,omitempty"`  // several processes of this node on one PostgreSQL database
 	Founding  string          `yaml:"founding,omitempty"` // file with the network's first epoch and its secret, at the member that founded it
@@ -63,6 +72,9 @@ type NodeConfig struct {
 	Name string    `yaml:"name"` // unique in the network; the organisation's name and -node if empty
 	ID   wire.UUID `yaml:"id"`
 }
+
+// Off as the address of the admin or metrics port leaves it closed.
+const Off = "off"
 
 // ListenConfig is an address to serve HTTP on.
 type ListenConfig struct {
@@ -135,85 +147,93 @@ type TracingConfig struct {
 }
 
 // ReadConfig reads the configuration of a member's folder, or the file itself,
-// completes it with the defaults and checks it.
+// with what the environment says, completes it with the defaults and checks it.
 func ReadConfig(path string) (*Config, error) {
-	c, err := LoadConfig(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.Check(); err != nil {
-		return nil, fmt.Errorf("the configuration in %s is not complete or not right:\n%w", c.Dir, err)
-	}
-	return c, nil
+	c, _, err := Source{Path: path, Environ: os.Environ()}.Read()
+	return c, err
 }
 
-// LoadConfig is ReadConfig without the check: for a folder that has no network
-// yet.
+// LoadConfig reads what stands in the file alone, without the check: for a
+// folder that has no network yet, and for what writes the file again.
 func LoadConfig(path string) (*Config, error) {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		path = filepath.Join(path, ConfigFile)
-	}
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no configuration %s; make a member's folder with: parley init", path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
-	}
-	c, err := parseConfig(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if c.Dir, err = filepath.Abs(filepath.Dir(path)); err != nil {
-		return nil, err
-	}
-	return c, nil
+	c, _, err := Source{Path: path}.Load()
+	return c, err
 }
 
 // parseConfig reads a configuration and completes it with the defaults.
 func parseConfig(text []byte) (*Config, error) {
-	c := new(Config)
-	d := yaml.NewDecoder(bytes.NewReader(text))
-	d.KnownFields(true)
-	if err := d.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+	c, err := decodeConfig(text)
+	if err == nil {
+		err = c.misplaced()
+	}
+	if err != nil {
 		return nil, err
 	}
 	c.complete()
 	return c, nil
 }
 
+// decodeConfig reads a configuration as it stands.
+func decodeConfig(text []byte) (*Config, error) {
+	var root yaml.Node
+	if err := yaml.Unmarshal(text, &root); err != nil {
+		return nil, err
+	}
+	if root.Kind == 0 {
+		return new(Config), nil // an empty file
+	}
+	if err := errors.Join(unknownKeys(&root, reflect.TypeFor[Config](), "")...); err != nil {
+		return nil, err
+	}
+	c := new(Config)
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return c, nil
+}
+
 // complete fills in the defaults.
 func (c *Config) complete() {
-	for _, f := range []struct {
-		field *string
-		value string
-	}{
-		{&c.Namespace, "default"},
-		{&c.Node.Name, c.Org.Name + "-node"},
+	defaults{
 		{&c.API.Listen, "127.0.0.1:5000"},
 		{&c.Admin.Listen, "127.0.0.1:5001"},
 		{&c.Metrics.Listen, "127.0.0.1:6000"},
-		{&c.Exchange.Listen, "0.0.0.0:5002"},
-		{&c.Keys.Dir, "keys"},
-		{&c.Blobs.Dir, "blobs"},
-		{&c.Database, "parley.db"},
 		{&c.Log.Level, "info"},
 		{&c.Log.Format, "text"},
 		{&c.Log.Requests, "on"},
-	} {
-		if *f.field == "" {
-			*f.field = f.value
+	}.fill()
+	for i := range c.Namespaces {
+		if n := &c.Namespaces[i]; n.Folder == "" {
+			n.Namespace = n.Name
+			n.completeNamespace()
 		}
 	}
+	if len(c.Namespaces) == 0 {
+		c.completeNamespace()
+	}
+}
+
+// completeNamespace fills in the defaults of what is about one namespace.
+func (c *Config) completeNamespace() {
+	defaults{
+		{&c.Namespace, "default"},
+		{&c.Mode, ModeMultiparty},
+		{&c.Keys.Dir, "keys"},
+		{&c.Blobs.Dir, "blobs"},
+		{&c.Database, "parley.db"},
+	}.fill()
+	defaults{{&c.NetworkNamespace, c.Namespace}}.fill()
+	if !c.Networked() {
+		return
+	}
+	defaults{
+		{&c.Node.Name, c.Org.Name + "-node"},
+		{&c.Exchange.Listen, "0.0.0.0:5002"},
+	}.fill()
 	if b := c.Ledger.Bundled; b != nil {
-		for _, f := range []struct {
-			field *string
-			value string
-		}{{&b.Dir, "ledger"}, {&b.RPC, "127.0.0.1:8545"}, {&b.P2P, "0.0.0.0:26656"}} {
-			if *f.field == "" {
-				*f.field = f.value
-			}
-		}
+		defaults{{&b.Dir, "ledger"}, {&b.RPC, "127.0.0.1:8545"}, {&b.P2P, "0.0.0.0:26656"}}.fill()
 	}
 	if c.Ledger.Fees == "" {
 		c.Ledger.Fees = "auto"
@@ -223,30 +243,127 @@ func (c *Config) complete() {
 	}
 }
 
+// defaults are the values of fields that are empty.
+type defaults []struct {
+	field *string
+	value string
+}
+
+func (d defaults) fill() {
+	for _, f := range d {
+		if *f.field == "" {
+			*f.field = f.value
+		}
+	}
+}
+
 // Check says what is wrong with the configuration: all of it, one error a line.
 func (c *Config) Check() error { return c.check(true) }
 
 // check leaves out what only a network tells, unless the member has one.
 func (c *Config) check(hasNetwork bool) error {
-	var wrong []error
-	bad := func(field, format string, args ...any) {
-		wrong = append(wrong, fmt.Errorf(field+": "+format, args...))
+	var wrong mistakes
+	for field, address := range map[string]string{"api.listen": c.API.Listen, "admin.listen": c.Admin.Listen, "metrics.listen": c.Metrics.Listen} {
+		if address == Off && field != "api.listen" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			wrong.bad(field, "%q is not of the form host:port", address)
+		}
 	}
-	for field, name := range map[string]string{"org.name": c.Org.Name, "node.name": c.Node.Name, "namespace": c.Namespace} {
+	for i, origin := range c.API.AllowedOrigins {
+		if u, err := url.Parse(origin); err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" {
+			wrong.bad(fmt.Sprintf("api.allowedOrigins[%d]", i), "%q is not of the form https://host[:port]", origin)
+		}
+	}
+	if t := c.Tracing; t.OTLP != "" {
+		if u, err := url.Parse(t.OTLP); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			wrong.bad("tracing.otlp", "%q is not of the form http://host:4318/v1/traces", t.OTLP)
+		}
+	}
+	if s := c.Tracing.Sample; s < 0 || s > 1 {
+		wrong.bad("tracing.sample", "%g is not a number from 0 to 1", s)
+	}
+	if text := c.API.PublicURL; text != "" {
+		if u, err := url.Parse(text); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" {
+			wrong.bad("api.publicURL", "%q is not of the form https://host[:port][/path]", text)
+		}
+	}
+	c.checkAccess(wrong.bad)
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
+		wrong.bad("log.level", "%q is not one of debug, info, warn, error", c.Log.Level)
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		wrong.bad("log.format", "%q is neither text nor json", c.Log.Format)
+	}
+	if c.Log.Requests != "on" && c.Log.Requests != "off" {
+		wrong.bad("log.requests", "%q is neither on nor off", c.Log.Requests)
+	}
+	if len(c.Namespaces) > 0 {
+		c.checkNamespaces(&wrong)
+	} else if err := c.checkNamespace(hasNetwork); err != nil {
+		wrong = append(wrong, err)
+	}
+	return wrong.join()
+}
+
+// checkNamespace says what is wrong with what is about one namespace.
+func (c *Config) checkNamespace(hasNetwork bool) error {
+	var wrong mistakes
+	names := map[string]string{"namespace": c.Namespace, "networkNamespace": c.NetworkNamespace}
+	switch c.Mode {
+	case ModeMultiparty:
+		names["org.name"], names["node.name"] = c.Org.Name, c.Node.Name
+		c.checkMember(wrong.bad)
+		if hasNetwork {
+			c.checkNetwork(wrong.bad)
+		}
+		c.checkLedger(wrong.bad)
+		c.checkStandby(wrong.bad)
+	case ModeGateway:
+		if !reflect.ValueOf(c.Org).IsZero() || len(c.Exchange.Advertise) > 0 || !c.Ledger.Contract.IsZero() {
+			wrong.bad("mode", "it is gateway, and org, exchange or ledger.contract is set; leave them out, or set mode to multiparty")
+		}
+	default:
+		wrong.bad("mode", "%q is neither multiparty nor gateway", c.Mode)
+	}
+	for field, name := range names {
 		if err := identity.CheckName(field, name); err != nil {
 			wrong = append(wrong, err)
 		}
 	}
+	c.Events.check(wrong.bad)
+	c.Contracts.check(wrong.bad)
+	if c.Keys.PassphraseFile != "" && c.Keys.PassphraseEnv != "" {
+		wrong.bad("keys", "passphraseFile and passphraseEnv are both set; keep one")
+	}
+	return wrong.join()
+}
+
+// mistakes are what is wrong with a configuration.
+type mistakes []error
+
+func (m *mistakes) bad(field, format string, args ...any) {
+	*m = append(*m, fmt.Errorf(field+": "+format, args...))
+}
+
+// join makes them one error, one a line, in the order of the fields.
+func (m mistakes) join() error {
+	slices.SortFunc(m, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(m...)
+}
+
+// checkMember is about who takes part in the network.
+func (c *Config) checkMember(bad func(field, format string, args ...any)) {
 	if c.Org.Salt.IsZero() {
 		bad("org.salt", "it is missing; it must be the 32 random bytes (64 hex digits) that parley init made")
 	}
 	if c.Node.ID == uuid.Nil {
 		bad("node.id", "it is missing; it must be the UUID that parley init made")
 	}
-	for field, address := range map[string]string{"api.listen": c.API.Listen, "admin.listen": c.Admin.Listen, "metrics.listen": c.Metrics.Listen, "exchange.listen": c.Exchange.Listen} {
-		if _, _, err := net.SplitHostPort(address); err != nil {
-			bad(field, "%q is not of the form host:port", address)
-		}
+	if _, _, err := net.SplitHostPort(c.Exchange.Listen); err != nil {
+		bad("exchange.listen", "%q is not of the form host:port", c.Exchange.Listen)
 	}
 	if len(c.Exchange.Advertise) == 0 {
 		bad("exchange.advertise", "it is empty; give the host:port at which other members reach this node")
@@ -256,47 +373,6 @@ func (c *Config) check(hasNetwork bool) error {
 			bad(fmt.Sprintf("exchange.advertise[%d]", i), "%q is not a host:port that other members can reach", address)
 		}
 	}
-	for i, origin := range c.API.AllowedOrigins {
-		if u, err := url.Parse(origin); err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" {
-			bad(fmt.Sprintf("api.allowedOrigins[%d]", i), "%q is not of the form https://host[:port]", origin)
-		}
-	}
-	if t := c.Tracing; t.OTLP != "" {
-		if u, err := url.Parse(t.OTLP); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			bad("tracing.otlp", "%q is not of the form http://host:4318/v1/traces", t.OTLP)
-		}
-	}
-	if s := c.Tracing.Sample; s < 0 || s > 1 {
-		bad("tracing.sample", "%g is not a number from 0 to 1", s)
-	}
-	if text := c.API.PublicURL; text != "" {
-		if u, err := url.Parse(text); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" {
-			bad("api.publicURL", "%q is not of the form https://host[:port][/path]", text)
-		}
-	}
-	if hasNetwork {
-		c.checkNetwork(bad)
-	}
-	c.checkLedger(bad)
-	c.checkStandby(bad)
-	c.Events.check(bad)
-	c.Contracts.check(bad)
-	c.checkAccess(bad)
-	if c.Keys.PassphraseFile != "" && c.Keys.PassphraseEnv != "" {
-		bad("keys", "passphraseFile and passphraseEnv are both set; keep one")
-	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
-		bad("log.level", "%q is not one of debug, info, warn, error", c.Log.Level)
-	}
-	if c.Log.Format != "text" && c.Log.Format != "json" {
-		bad("log.format", "%q is neither text nor json", c.Log.Format)
-	}
-	if c.Log.Requests != "on" && c.Log.Requests != "off" {
-		bad("log.requests", "%q is neither on nor off", c.Log.Requests)
-	}
-	slices.SortFunc(wrong, func(a, b error) int { return bytes.Compare([]byte(a.Error()), []byte(b.Error())) })
-	return errors.Join(wrong...)
 }
 
 func (c *Config) checkNetwork(bad func(field, format string, args ...any)) {
@@ -331,13 +407,11 @@ func (c *Config) checkLedger(bad func(field, format string, args ...any)) {
 
 // Marshal is the configuration as YAML.
 func (c *Config) Marshal() ([]byte, error) {
-	var b bytes.Buffer
-	e := yaml.NewEncoder(&b)
-	e.SetIndent(2)
-	if err := errors.Join(e.Encode(c), e.Close()); err != nil {
-		return nil, fmt.Errorf("write the configuration as YAML: %w", err)
+	n, err := c.document()
+	if err != nil {
+		return nil, err
 	}
-	return b.Bytes(), nil
+	return encode(n)
 }
 
 // path is a configured path, relative to the member's folder.

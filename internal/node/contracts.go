@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -152,7 +153,7 @@ func (p *Process) gateway(ks keys.Keys, ledger evm.Config) (*Gateway, error) {
 	}
 	fees := c.Fees
 	if fees == "" {
-		fees = p.Config.Ledger.Fees
+		fees = cmp.Or(p.Config.Ledger.Fees, "auto")
 	}
 	var err error
 	if g.Fees, err = ethereum.ParseFeePolicy(fees, c.GasPrice, c.MaxGasPrice); err != nil {

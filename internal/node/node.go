@@ -48,6 +48,9 @@ type Parts struct {
 	// others are invited to it.
 	Founding *Founding
 
+	// Retention is how long data is kept, and who may ask to erase it.
+	Retention message.Retention
+
 	// Outbound is what the node's own deliveries of events may use; Source and
 	// Reply are set by New.
 	Outbound event.OutboundConfig
@@ -120,7 +123,7 @@ func New(ctx context.Context, p Parts) (*Node, error) {
 	n.Messages = message.New(message.Config{
 		Self: p.Self, Namespace: p.Namespace, NetName: p.NetworkName,
 		DB: p.DB, Keys: p.Keys, Ledger: p.Ledger, Nonces: n.Nonces, Exchange: p.Exchange, Blobs: p.Blobs, Network: n.Network,
-		Definitions: definitions, EventsCommitted: func() { n.Events.Committed(); n.register.confirmed() },
+		Definitions: definitions, Retention: p.Retention, EventsCommitted: func() { n.Events.Committed(); n.register.confirmed() },
 		Trace: p.Trace, Log: p.Log, Now: p.Now, NewID: p.NewID, Jitter: p.Jitter, PinPage: p.PinPage,
 	}, n.startSender)
 	n.Contracts = n.newContracts()
@@ -240,6 +243,7 @@ func (n *Node) Workers() []Worker {
 		{"confirm", m.Wake.Confirm, plain(m.ConfirmStep)},
 		{"pull", m.Wake.Pull, plain(m.PullStep)},
 		{"epoch", m.Wake.Epoch, plain(m.EpochStep)},
+		{"retention", m.Wake.Retention, plain(m.RetentionStep)},
 		{"register", n.register.signal, plain(n.register.Step)},
 	}, n.gatewayWorkers()...)
 }

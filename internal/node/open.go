@@ -9,13 +9,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/parley-node/parley/internal/access"
 	"github.com/parley-node/parley/internal/api"
 	"github.com/parley-node/parley/internal/blob/disk"
 	"github.com/parley-node/parley/internal/errs"
@@ -31,45 +30,43 @@ import (
 	"github.com/parley-node/parley/wire"
 )
 
-// Process is a node with all that it needs from its machine: database, keys,
-// connections, HTTP ports, and its validator of the bundled ledger.
+// Process is one namespace with all that it needs from its machine: database,
+// keys, connections, and its validator of the bundled ledger.
 type Process struct {
 	*Node
 	Config *Config
 
 	log       *slog.Logger
+	created   store.Time
 	db        *store.DB
-	exchange  *mtls.Exchange
+	exchange  *mtls.Exchange // nil without a network, as ledger
 	ledger    *lateLedger
 	chain     *Gateway
 	validator *validator // nil without the bundled ledger
-	sockets   *event.WebSockets
 	streams   *event.Streams
-	servers   []*server
-	access    *access.Control
+	retire    func()         // ends the calls of its API; set by the host
 	traces    *otlp.Exporter // nil without a collector
 	space     *space
 }
 
-// server is one HTTP port.
-type server struct {
-	name     string
-	listener net.Listener
-	http     *http.Server
-}
-
-// Open opens what the configuration names, and nothing runs yet. It is the one
-// place that chooses drivers. An unreachable ledger is no error: the node then
-// runs degraded and says what it waits for.
-func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *Process, err error) {
+// openNamespace opens what the configuration names, and nothing runs yet. It is
+// the one place that chooses drivers. An unreachable ledger is no error: the node
+// then runs degraded and says what it waits for.
+func openNamespace(ctx context.Context, c *Config, log *slog.Logger, version string) (p *Process, err error) {
 	p = &Process{Config: c, log: log}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
 		}
 	}()
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return p, err
+	}
 	// First, for its lock: two processes on one folder must not get further.
 	if p.db, err = store.Open(ctx, store.Options{Path: c.database(), Log: log, Shared: c.shared()}); err != nil {
+		return p, err
+	}
+	if p.created, err = p.firstStart(ctx); err != nil {
 		return p, err
 	}
 	ks, err := openKeys(c)
@@ -80,61 +77,111 @@ func Open(ctx context.Context, c *Config, log *slog.Logger, version string) (p *
 	if err != nil {
 		return p, err
 	}
+	record, err := p.record(ctx, version)
+	if err != nil {
+		return p, err
+	}
+	parts := Parts{
+		Self:      message.Self{Key: addresses[0]},
+		Namespace: c.Namespace, NetworkName: c.NetworkNamespace, ChainID: c.Ledger.ChainID, Contract: c.Ledger.Contract,
+		DB: p.db, Keys: ks, Trace: record, Log: log,
+	}
+	if parts.Blobs, err = disk.Open(c.path(c.Blobs.Dir), disk.Options{}); err != nil {
+		return p, err
+	}
+	if parts.Outbound, err = c.outbound(); err != nil {
+		return p, err
+	}
+	if c.Networked() {
+		if err := p.join(&parts, ks); err != nil {
+			return p, err
+		}
+	} else if len(c.Contracts.URLs) > 0 {
+		if p.chain, err = p.gateway(ks, evm.Config{}); err != nil {
+			return p, err
+		}
+	}
+	parts.Gateway = p.chain
+	if p.Node, err = New(ctx, parts); err != nil {
+		return p, err
+	}
+	p.space = p.newSpace()
+	p.streams = event.NewStreams(p.Subscriptions, event.StreamConfig{Source: p.source(), Logger: log})
+	return p, nil
+}
+
+// record writes down what happens, in the log and for a collector if there is
+// one.
+func (p *Process) record(ctx context.Context, version string) (*trace.Recorder, error) {
+	c := p.Config
+	if c.Tracing.OTLP == "" {
+		return trace.NewRecorder(p.log, nil, 0), nil
+	}
+	var err error
+	if p.traces, err = otlp.New(ctx, c.Tracing.OTLP, cmp.Or(c.Node.Name, c.Namespace), c.Org.Name, version); err != nil {
+		return nil, err
+	}
+	return trace.NewRecorder(p.log, p.traces.Export, cmp.Or(c.Tracing.Sample, 1)), nil
+}
+
+// join adds what connects a member to its network.
+func (p *Process) join(parts *Parts, ks *file.Keys) error {
+	c := p.Config
 	cert, certHash, err := c.certificate()
 	if err != nil {
-		return p, err
+		return err
 	}
-	if p.exchange, err = mtls.New(mtls.Config{Listen: c.Exchange.Listen, Late: c.Standby != nil, Certificate: cert, Logger: log}); err != nil {
-		return p, err
+	if p.exchange, err = mtls.New(mtls.Config{Listen: c.Exchange.Listen, Late: c.Standby != nil, Certificate: cert, Logger: p.log}); err != nil {
+		return err
 	}
-	blobs, err := disk.Open(c.path(c.Blobs.Dir), disk.Options{})
-	if err != nil {
-		return p, err
+	parts.Self = message.Self{
+		Org: c.OrgID(), Name: c.Org.Name, Salt: c.Org.Salt, Key: parts.Self.Key, Node: c.Node.ID, NodeName: c.Node.Name,
 	}
 	chain, err := p.openLedger(ks)
 	if err != nil {
-		return p, err
+		return err
 	}
 	if p.chain, err = p.gateway(ks, chain); err != nil {
-		return p, err
+		return err
 	}
-	founding, err := readFounding(c)
-	if err != nil {
-		return p, err
-	}
-	record := trace.NewRecorder(log, nil, 0)
-	if c.Tracing.OTLP != "" {
-		if p.traces, err = otlp.New(ctx, c.Tracing.OTLP, c.Node.Name, c.Org.Name, version); err != nil {
-			return p, err
-		}
-		record = trace.NewRecorder(log, p.traces.Export, cmp.Or(c.Tracing.Sample, 1))
-	}
-	outbound, err := c.outbound()
-	if err != nil {
-		return p, err
-	}
-	p.Node, err = New(ctx, Parts{
-		Self: message.Self{
-			Org: c.OrgID(), Name: c.Org.Name, Salt: c.Org.Salt, Key: addresses[0], Node: c.Node.ID, NodeName: c.Node.Name,
-		},
-		Namespace: c.Namespace, ChainID: c.Ledger.ChainID, Contract: c.Ledger.Contract,
-		DB: p.db, Keys: ks, Ledger: p.ledger, Exchange: p.exchange, Blobs: blobs, Gateway: p.chain,
-		Profile:  ledger.NodeProfile{CertHash: certHash, SealKey: ks.SealKey(), Endpoints: c.Exchange.Advertise},
-		Founding: founding, Outbound: outbound, Trace: record, Log: log,
-	})
-	if err != nil {
-		return p, err
-	}
-	return p, p.listen(version)
+	parts.Ledger, parts.Exchange = p.ledger, p.exchange
+	parts.Profile = ledger.NodeProfile{CertHash: certHash, SealKey: ks.SealKey(), Endpoints: c.Exchange.Advertise}
+	parts.Retention = c.Retention.retention()
+	parts.Founding, err = readFounding(c)
+	return err
 }
 
-// openKeys opens the organisation's keys with the configured passphrase.
+// firstStart is when the namespace was started for the first time.
+func (p *Process) firstStart(ctx context.Context) (at store.Time, err error) {
+	now := store.At(time.Now())
+	err = p.db.Write(ctx, func(tx *store.Tx) error {
+		text, err := tx.Meta(store.MetaCreated)
+		if err != nil {
+			return err
+		}
+		if text == "" {
+			at = now
+			return tx.SetMeta(store.MetaCreated, strconv.FormatInt(int64(at), 10))
+		}
+		n, err := strconv.ParseInt(text, 10, 64)
+		at = store.Time(n)
+		return err
+	})
+	return at, err
+}
+
+// openKeys opens the organisation's keys with the configured passphrase. Those of
+// a namespace without a network are registered nowhere: they are made if there
+// are none.
 func openKeys(c *Config) (*file.Keys, error) {
 	passphrase, err := c.passphrase()
 	if err != nil {
 		return nil, err
 	}
 	dir := c.path(c.Keys.Dir)
+	if !c.Networked() {
+		return file.OpenOrCreate(dir, file.Options{Passphrase: passphrase})
+	}
 	ks, err := file.Open(dir, file.Options{Passphrase: passphrase})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there are no keys in %s; restore them from a backup, or make a new member with parley init: %w", dir, err)
@@ -220,82 +267,28 @@ func (p *Process) openLedger(ks *file.Keys) (evm.Config, error) {
 	return cfg, nil
 }
 
-// listen binds the HTTP ports, so that a taken one is told at once.
-func (p *Process) listen(version string) error {
-	c := p.Config
-	var err error
-	if p.access, err = c.control(p.log); err != nil {
-		return err
+// surface is the namespace's API, within that of the process.
+func (p *Process) surface(shared api.Deps) *api.API {
+	d := shared
+	d.Namespace, d.NetworkName, d.Description, d.Created = p.Namespace, p.NetworkName, p.Config.Description, p.created
+	d.DB, d.Messages, d.Network, d.Log, d.Subscriptions = p.db, p.Messages, p.Network, p.Events, p.Subscriptions
+	d.Streams, d.Deliveries, d.Blobs = p.streams, p.Deliveries, p.Blobs
+	d.Plugins = api.Plugins(p.Config.Plugins)
+	d.Trace, d.Disk = p.Trace, p.space.forecast
+	if p.ledger != nil || p.chain != nil {
+		d.Contracts = p.Contracts
 	}
-	p.sockets = event.NewWebSockets(event.WebSocketConfig{AllowedOrigins: c.API.AllowedOrigins, Authorize: api.AuthorizeEvents, Logger: p.log}, p.Subscriptions)
-	p.space = p.newSpace()
-	p.streams = event.NewStreams(p.Subscriptions, event.StreamConfig{Source: p.source(), Logger: p.log})
-	surface := api.New(api.Deps{
-		Namespace: p.Namespace, Version: version,
-		DB: p.db, Messages: p.Messages, Network: p.Network, Log: p.Events, Subscriptions: p.Subscriptions,
-		WebSockets: p.sockets, Streams: p.streams, Deliveries: p.Deliveries, Blobs: p.Blobs, Contracts: p.Contracts, Verify: p.verify, Connection: p.connection, Disk: p.space.forecast, ClaimOrg: p.ClaimOrg, ClaimNode: p.ClaimNode,
-		Trace: p.Trace, PublicURL: c.API.PublicURL,
-		Security: api.Security{AllowedHosts: c.API.AllowedHosts, AllowedOrigins: c.API.AllowedOrigins},
-		Access:   p.access, OpenMetrics: loopback(c.Metrics.Listen), QuietRequests: c.Log.Requests == "off",
-		Limits: api.Limits{Body: c.API.Limits.Body, Blob: c.API.Limits.Blob},
-		Logger: p.log,
-	})
-	for _, s := range []struct {
-		name string
-		ListenConfig
-		handler http.Handler
-	}{
-		{"api", c.API.port(), surface.Public},
-		{"admin", c.Admin, surface.Admin},
-		{"metrics", c.Metrics, surface.Metrics},
-	} {
-		conf, err := c.serverTLS(s.name, s.TLS)
-		if err != nil {
-			return err
-		}
-		l, err := net.Listen("tcp", s.Listen)
-		if err != nil {
-			return fmt.Errorf("%s.listen: %w; stop the process that has this port, or choose another one in %s", s.name, err, ConfigFile)
-		}
-		if conf != nil {
-			l = tls.NewListener(l, conf)
-		}
-		p.servers = append(p.servers, &server{s.name, l, api.NewServer(s.handler, p.log)})
+	if p.ledger != nil {
+		d.Verify, d.Connection, d.ClaimOrg, d.ClaimNode = p.verify, p.connection, p.ClaimOrg, p.ClaimNode
 	}
-	return nil
+	return api.New(d)
 }
 
-// URL is the base URL of one of the HTTP ports api, admin and metrics.
-func (p *Process) URL(name string) string {
-	scheme := "http"
-	for _, port := range []struct {
-		name string
-		tls  *ServerTLS
-	}{{"api", p.Config.API.TLS}, {"admin", p.Config.Admin.TLS}, {"metrics", p.Config.Metrics.TLS}} {
-		if port.name == name && port.tls != nil {
-			scheme = "https"
-		}
-	}
-	return scheme + "://" + p.Addresses()[name]
-}
-
-// Addresses are the addresses listened on, by the names api, admin, metrics and
-// exchange.
-func (p *Process) Addresses() map[string]string {
-	a := map[string]string{"exchange": p.exchange.Addr()}
-	for _, s := range p.servers {
-		a[s.name] = s.listener.Addr().String()
-	}
-	return a
-}
-
-// stopWithin bounds how long HTTP requests may take to end when the node stops.
-const stopWithin = 5 * time.Second
-
-// Run runs the node until ctx ends, or until a part fails without which it is of
-// no use. It then stops in the order in which nothing is cut off: HTTP, the
-// node's workers, the database, and the validator.
-func (p *Process) Run(ctx context.Context) error {
+// run runs the namespace until ctx ends, or until a part fails without which it
+// is of no use. It then stops in the order in which nothing is cut off: the
+// node's workers, the database, and the validator. Whoever calls its API has to
+// have gone before ctx ends.
+func (p *Process) run(ctx context.Context) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
@@ -318,25 +311,17 @@ func (p *Process) Run(ctx context.Context) error {
 		}
 		workersDone <- err
 	}()
-	go p.access.Watch(workers)
 	measured := make(chan struct{})
 	go func() {
 		defer close(measured)
 		p.space.run(workers)
 	}()
-	for _, s := range p.servers {
-		go func() {
-			if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-				fail(fmt.Errorf("%s: %w", s.name, err))
-			}
-		}()
-	}
 	<-ctx.Done()
 	p.log.Info("the node stops")
-	err := p.stopHTTP()
+	p.retire()
 	stopWorkers()
 	<-measured
-	err = errors.Join(err, <-workersDone, p.close())
+	err := errors.Join(<-workersDone, p.close())
 	stopValidator()
 	err = errors.Join(err, <-validatorDone)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
@@ -345,28 +330,9 @@ func (p *Process) Run(ctx context.Context) error {
 	return err
 }
 
-// stopHTTP lets requests end, and closes what does not end in time.
-func (p *Process) stopHTTP() error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
-	defer cancel()
-	p.streams.Close()
-	err := p.sockets.Close(ctx)
-	for _, s := range p.servers {
-		if e := s.http.Shutdown(ctx); e != nil {
-			err = errors.Join(err, s.http.Close())
-		}
-	}
-	return err
-}
-
-// close releases what Open opened.
+// close releases what openNamespace opened.
 func (p *Process) close() error {
 	var err error
-	for _, s := range p.servers {
-		if e := s.listener.Close(); !errors.Is(e, net.ErrClosed) {
-			err = errors.Join(err, e)
-		}
-	}
 	if p.exchange != nil {
 		err = errors.Join(err, p.exchange.Close())
 	}

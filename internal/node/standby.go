@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -54,37 +53,6 @@ func (c *Config) shared() *store.Shared {
 		s.Name = host + " " + c.API.Listen
 	}
 	return s
-}
-
-// Serve opens what the configuration names and runs it until ctx ends. Among
-// processes that stand by for each other, one that was overtaken starts over:
-// nothing that it remembers may be relied on, and all that counts is stored.
-// started is called each time that a process is open.
-func Serve(ctx context.Context, c *Config, log *slog.Logger, version string, started func(*Process)) error {
-	again := false
-	for {
-		p, err := Open(ctx, c, log, version)
-		switch {
-		case err == nil:
-			started(p)
-			err = p.Run(ctx)
-		case again && errors.Is(err, store.ErrUnreachable):
-			// As the rest of the node does: the database will be back.
-			log.Error("the database is needed to start over; trying again", "in", lastWait, "err", err)
-			pause(ctx, lastWait)
-			if ctx.Err() == nil {
-				continue
-			}
-			return nil
-		default:
-			return fmt.Errorf("start the node of %s: %w", c.Dir, err)
-		}
-		if !errors.Is(err, store.ErrOvertaken) || ctx.Err() != nil {
-			return err
-		}
-		log.Warn("this process starts over and stands by", "because", err)
-		again = true
-	}
 }
 
 // work runs the node's workers until ctx ends: from now on, or, among processes

@@ -44,6 +44,7 @@ type Net struct {
 	Exchange *local.Network
 	Members  []*Member
 	t        testing.TB
+	retain   message.Retention
 	log      *slog.Logger
 	observer *sim.Ledger // sees the chain whatever becomes of the members' connections
 }
@@ -72,13 +73,14 @@ type Member struct {
 
 // Options change how a network is made.
 type Options struct {
-	Members int
-	Params  ledger.Params // ledger.DefaultParams if zero
-	Block   time.Duration // interval of blocks; 0 makes one per transaction
-	Tick    time.Duration // empty blocks on an idle chain; 0 for none
-	Admit   int           // members that are not founders: they have folders and keys, and are not on the ledger
-	Verbose bool          // log to the test
-	NoCheck bool          // the test ends in a state that is not to be checked
+	Members   int
+	Params    ledger.Params // ledger.DefaultParams if zero
+	Block     time.Duration // interval of blocks; 0 makes one per transaction
+	Tick      time.Duration // empty blocks on an idle chain; 0 for none
+	Admit     int           // members that are not founders: they have folders and keys, and are not on the ledger
+	Verbose   bool          // log to the test
+	Retention message.Retention
+	NoCheck   bool // the test ends in a state that is not to be checked
 }
 
 // Network founds a network of n members and waits until all know each other.
@@ -97,7 +99,7 @@ func New(t testing.TB, o Options) *Net {
 	if o.Verbose {
 		log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	net := &Net{t: t, log: log, Exchange: local.NewNetwork(log)}
+	net := &Net{t: t, log: log, retain: o.Retention, Exchange: local.NewNetwork(log)}
 	var founders []ledger.MemberAdmitted
 	var orgs []wire.OrgID
 	for i := range o.Members + o.Admit {
@@ -158,7 +160,8 @@ func (m *Member) Start() {
 	n, err := node.New(ctx, node.Parts{
 		Self: m.self, ChainID: chainID, Contract: contract, DB: db, Keys: m.keys, Ledger: tap{m.Ledger, m},
 		Exchange: m.net.Exchange.Connect(m.Name, m.cert), Blobs: m.blobs(), Founding: m.founding,
-		Profile: ledger.NodeProfile{CertHash: m.cert, SealKey: m.keys.SealKey(), Endpoints: []string{m.Name}},
+		Profile:   ledger.NodeProfile{CertHash: m.cert, SealKey: m.keys.SealKey(), Endpoints: []string{m.Name}},
+		Retention: m.net.retain,
 		// The receivers of tests listen on this machine.
 		Outbound: event.OutboundConfig{Allow: []string{"127.0.0.0/8", "::1"}},
 		Log:      m.net.log.With("org", m.Name),

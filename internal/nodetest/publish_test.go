@@ -19,12 +19,16 @@ import (
 // readPublished reads a content at a member.
 func (m *Member) readPublished(hash wire.Hash) ([]byte, error) {
 	m.net.t.Helper()
-	r, err := m.Messages.OpenPublished(m.net.t.Context(), hash)
+	r, size, err := m.Messages.OpenPublished(m.net.t.Context(), hash)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	return io.ReadAll(r)
+	content, err := io.ReadAll(r)
+	if err == nil && int64(len(content)) != size {
+		m.net.t.Errorf("%s reads %d bytes of %d", m.Name, len(content), size)
+	}
+	return content, err
 }
 
 // What one member publishes every member reads by its hash, also from one that
@@ -136,7 +140,10 @@ func (m *Member) forgetPublished(hash wire.Hash) {
 		if err := tx.Withdraw(m.Namespace, store.Hex(hash.String()), wire.ContentID(hash)); err != nil {
 			return err
 		}
-		return tx.DeleteBlob(store.Hex(hash.String()))
+		if err := tx.ReleaseBlob(store.Hex(hash.String()), 1); err != nil {
+			return err
+		}
+		return tx.BlobRemoved(store.Hex(hash.String()))
 	}))
 	must(t, m.Blobs.Delete(t.Context(), hash))
 }

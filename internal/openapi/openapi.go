@@ -119,6 +119,9 @@ func older(v any) any {
 				if named, ok := part.(Object); ok {
 					for name, schema := range named {
 						named[name] = older(schema)
+						if anything, ok := named[name].(Object); ok && len(anything) == 0 {
+							anything["nullable"] = true // which 3.1 need not say
+						}
 					}
 					continue
 				}

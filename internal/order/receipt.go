@@ -147,6 +147,17 @@ func (a *Audience) pinCertificate(p Pin, c wire.Certificate) (why string) {
 	return ""
 }
 
+// Certifies tells whether these receipts alone are a certificate of an entry,
+// open or decided. Where only what remains of a batch is here, they must be those
+// that agree about what is gone.
+func (a *Audience) Certifies(e Entry, receipts []wire.Receipt) bool {
+	if a.epoch(e.Epoch) == nil {
+		return false
+	}
+	counted, _ := a.countValid(receipts, e.claim(), max(a.head, a.through.Block), func(org wire.OrgID) bool { return a.voter(&e, org) })
+	return len(counted) >= int(e.C)
+}
+
 // countValid gives the distinct eligible organisations whose receipts are
 // valid, looking at no block above horizon, and the last reason why one is not.
 func (a *Audience) countValid(receipts []wire.Receipt, c claim, horizon uint64, eligible func(wire.OrgID) bool) (counted []wire.OrgID, why string) {

@@ -19,6 +19,7 @@ type BatchRow struct {
 	Audience   wire.Hash
 	Epoch      uint64
 	Envelope   []byte // wire.Envelope, or wire.Unpinned, in CBOR
+	Erased     *Time  // since when the envelope holds what remains of it, a wire.Remnant
 	Own        bool
 	State      string
 	Since      Time
@@ -38,10 +39,10 @@ const (
 // InsertBatch stores a sealed or received batch; false if it is known.
 func (tx *Tx) InsertBatch(b *BatchRow) (bool, error) {
 	n, err := tx.Exec(`INSERT INTO batches (id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
-			author_name, org, root, audience, epoch, envelope, own, state, since, receipt)
-		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,NULL,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22) ON CONFLICT (root, org) DO NOTHING`,
+			author_name, org, root, audience, epoch, envelope, own, state, since, receipt, erased)
+		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,NULL,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23) ON CONFLICT (root, org) DO NOTHING`,
 		b.ID, b.Type, b.Namespace, b.Node, nullHex(b.Group), int64(b.Created), b.Author, b.Key, string(b.Hash), string(b.Manifest), b.Tx.Type, b.Tx.ID,
-		b.AuthorName, b.Org, b.Root, b.Audience, int64(b.Epoch), b.Envelope, b.Own, b.State, int64(b.Since), b.Receipt)
+		b.AuthorName, b.Org, b.Root, b.Audience, int64(b.Epoch), b.Envelope, b.Own, b.State, int64(b.Since), b.Receipt, b.Erased)
 	return n == 1, err
 }
 
@@ -58,7 +59,7 @@ func nullHex(h Hex) any {
 const batchOf = `(SELECT id FROM batches WHERE root = $1 AND org = $2)`
 
 const batchRowColumns = `seq, id, type, namespace, node, group_hash, created, author, key, hash, manifest, tx_type, tx_id, confirmed,
-	author_name, org, root, audience, epoch, envelope, own, state, since, receipt`
+	author_name, org, root, audience, epoch, envelope, own, state, since, receipt, erased`
 
 // lightBatchColumns leave out what is large.
 var lightBatchColumns = strings.NewReplacer("manifest", "NULL", "envelope", "NULL").Replace(batchRowColumns)
@@ -67,7 +68,7 @@ func scanBatchRow(rows *Rows, b *BatchRow) error {
 	var group sql.NullString
 	var hash string
 	if err := rows.Scan(&b.Seq, &b.ID, &b.Type, &b.Namespace, &b.Node, &group, &b.Created, &b.Author, &b.Key, &hash, (*[]byte)(&b.Manifest), &b.Tx.Type, &b.Tx.ID, &b.Confirmed,
-		&b.AuthorName, &b.Org, &b.Root, &b.Audience, &b.Epoch, &b.Envelope, &b.Own, &b.State, &b.Since, &b.Receipt); err != nil {
+		&b.AuthorName, &b.Org, &b.Root, &b.Audience, &b.Epoch, &b.Envelope, &b.Own, &b.State, &b.Since, &b.Receipt, &b.Erased); err != nil {
 		return err
 	}
 	b.Group, b.Hash = Hex(group.String), Hex(hash)
@@ -207,6 +208,16 @@ func (tx *Tx) SetBatchState(org wire.OrgID, root wire.Hash, state string, at Tim
 	return err
 }
 
+// DropBatch gives up a batch of ours: nobody will ask for its payload.
+func (tx *Tx) DropBatch(org wire.OrgID, root wire.Hash, at Time) error {
+	return tx.Send(`UPDATE batches SET state = 'dropped', since = $1, envelope = $2 WHERE root = $3 AND org = $4`, int64(at), []byte{}, root, org)
+}
+
+// EraseBatch puts what remains of a batch into its place.
+func (tx *Tx) EraseBatch(org wire.OrgID, root wire.Hash, envelope []byte, at Time) error {
+	return tx.Send(`UPDATE batches SET envelope = $1, erased = $2 WHERE root = $3 AND org = $4`, envelope, at, root, org)
+}
+
 // MoveBatch moves a batch from one state to another; false if it is not in the
 // first any more.
 func (tx *Tx) MoveBatch(org wire.OrgID, root wire.Hash, from, to string, at Time) (bool, error) {
@@ -234,6 +245,26 @@ func (tx *Tx) PutReceipt(r *wire.Receipt, known bool) (bool, error) {
 		WHERE NOT receipts.known OR (excluded.known AND excluded.recent > receipts.recent)`,
 		r.Root, r.Author, r.Org, b, int64(r.RecentNumber), known)
 	return n == 1, err
+}
+
+// AddReceipt stores a receipt; false if one of that organisation is here.
+func (tx *Tx) AddReceipt(r *wire.Receipt, known bool) (bool, error) {
+	b, err := wire.Marshal(*r)
+	if err != nil {
+		return false, err
+	}
+	n, err := tx.Exec(`INSERT INTO receipts (root, author, org, receipt, recent, known) VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT (root, author, org) DO NOTHING`,
+		r.Root, r.Author, r.Org, b, int64(r.RecentNumber), known)
+	return n == 1, err
+}
+
+// ReplaceReceipt stores a receipt in the place of whatever is here of that
+// organisation.
+func (tx *Tx) ReplaceReceipt(r *wire.Receipt, known bool) (bool, error) {
+	if err := tx.Send(`DELETE FROM receipts WHERE root = $1 AND author = $2 AND org = $3`, r.Root, r.Author, r.Org); err != nil {
+		return false, err
+	}
+	return tx.PutReceipt(r, known)
 }
 
 // Receipts lists what is held for a batch or epoch definition.

@@ -7,13 +7,13 @@ import (
 )
 
 const dataColumns = `id, validator, namespace, hash, created, datatype_name, datatype_version, value, public,
-	blob_hash, blob_size, blob_name, blob_path, blob_public, seed, datatype_hash, blob_root, commitment`
+	blob_hash, blob_size, blob_name, blob_path, blob_public, seed, datatype_hash, blob_root, commitment, erasure`
 
 const selectData = `SELECT seq, ` + dataColumns + ` FROM data`
 
-var insertData = newInsert("data", "ON CONFLICT (id, commitment) DO NOTHING", "seq, id, commitment",
+var insertData = newInsert("data", "ON CONFLICT (id, commitment) WHERE erasure IS NULL DO NOTHING", "seq, id, commitment",
 	`id validator namespace hash created datatype_name datatype_version value public
-	blob_hash blob_size blob_name blob_path blob_public seed datatype_hash blob_root commitment`)
+	blob_hash blob_size blob_name blob_path blob_public seed datatype_hash blob_root commitment erasure`)
 
 type dataKey struct {
 	id         UUID
@@ -21,8 +21,8 @@ type dataKey struct {
 }
 
 // InsertData stores data items and sets their Seq. An item that is there
-// already, with the same id and commitment, is not stored again: its Seq is
-// that of the row that is there. The value's text is kept byte for byte.
+// already, with the same id and commitment and not erased, is not stored again:
+// its Seq is that of the row that is there. The value's text is kept byte for byte.
 func (tx *Tx) InsertData(items []*Data) error {
 	seqs := make(map[dataKey]int64, len(items))
 	row := func(args []any, i int) []any {
@@ -38,7 +38,7 @@ func (tx *Tx) InsertData(items []*Data) error {
 		}
 		return append(args, d.ID, d.Validator, d.Namespace, string(d.Hash), d.Created, textOrNull(dt.Name),
 			textOrNull(dt.Version), jsonOrNull(d.Value), d.Public, textOrNull(blob.Hash), size, name,
-			textOrNull(blob.Path), textOrNull(blob.Public), d.Seed, d.DatatypeHash, d.BlobRoot, d.Commitment)
+			textOrNull(blob.Path), textOrNull(blob.Public), d.Seed, d.DatatypeHash, d.BlobRoot, d.Commitment, d.Erasure)
 	}
 	type stored struct {
 		seq int64
@@ -68,7 +68,7 @@ func (tx *Tx) InsertData(items []*Data) error {
 		key := dataKey{d.ID, d.Commitment}
 		if _, known := seqs[key]; !known {
 			var seq int64
-			err := tx.QueryRow(`SELECT seq FROM data WHERE id = $1 AND commitment = $2`, d.ID, d.Commitment).Scan(&seq)
+			err := tx.QueryRow(`SELECT seq FROM data WHERE id = $1 AND commitment = $2 AND erasure IS NULL`, d.ID, d.Commitment).Scan(&seq)
 			if err != nil {
 				return fmt.Errorf("looking up data %s: %w", d.ID, err)
 			}
@@ -90,7 +90,7 @@ func scanDataAfter(r *Rows, d *Data, before ...any) error {
 	)
 	err := r.Scan(append(before, &d.Seq, &d.ID, &d.Validator, &d.Namespace, &d.Hash, &d.Created, nullable(&dt.Name),
 		nullable(&dt.Version), (*[]byte)(&d.Value), &d.Public, nullable(&blob.Hash), &size, nullable(&blob.Name),
-		nullable(&blob.Path), nullable(&blob.Public), &d.Seed, &d.DatatypeHash, &d.BlobRoot, &d.Commitment)...)
+		nullable(&blob.Path), nullable(&blob.Public), &d.Seed, &d.DatatypeHash, &d.BlobRoot, &d.Commitment, &d.Erasure)...)
 	if err != nil {
 		return fmt.Errorf("reading a data row: %w", err)
 	}
@@ -158,14 +158,9 @@ func (tx *Tx) DataByID(namespace string, id UUID) (*Data, error) {
 	return queryOne(tx, scanDataPtr, selectData+` WHERE id = $1 AND namespace = $2 ORDER BY seq DESC LIMIT 1`, id, namespace)
 }
 
-// DeleteData removes the data items with an id from a namespace and the links of
-// messages to them, and returns how many there were.
-func (tx *Tx) DeleteData(namespace string, id UUID) (int64, error) {
-	err := tx.Send(`DELETE FROM message_data WHERE data IN (SELECT seq FROM data WHERE id = $1 AND namespace = $2)`, id, namespace)
-	if err != nil {
-		return 0, fmt.Errorf("unlinking data %s: %w", id, err)
-	}
-	n, err := tx.Exec(`DELETE FROM data WHERE id = $1 AND namespace = $2`, id, namespace)
+// DeleteUnsent removes the data items with an id that no message carries.
+func (tx *Tx) DeleteUnsent(namespace string, id UUID) (int64, error) {
+	n, err := tx.Exec(`DELETE FROM data WHERE id = $1 AND namespace = $2 AND NOT EXISTS (SELECT 1 FROM message_data l WHERE l.data = data.seq)`, id, namespace)
 	if err != nil {
 		return 0, fmt.Errorf("deleting data %s: %w", id, err)
 	}
@@ -186,7 +181,8 @@ type Blob struct {
 	Created Time
 }
 
-// InsertBlob records a blob; one that is there already stays as it is.
+// InsertBlob records a blob; one that is there already stays as it is, and is not
+// removed any more.
 func (tx *Tx) InsertBlob(b *Blob) error {
 	chunks := make([]byte, 0, 32*len(b.Chunks))
 	for _, c := range b.Chunks {
@@ -197,7 +193,7 @@ func (tx *Tx) InsertBlob(b *Blob) error {
 	if err != nil {
 		return fmt.Errorf("recording blob %s: %w", b.Hash, err)
 	}
-	return nil
+	return tx.Send(`DELETE FROM blob_removals WHERE hash = $1`, string(b.Hash))
 }
 
 // BlobByHash returns a blob, or ErrNoRows.
@@ -217,8 +213,25 @@ func (tx *Tx) BlobByHash(hash Hex) (*Blob, error) {
 	return &b, nil
 }
 
-// DeleteBlob forgets a blob.
-func (tx *Tx) DeleteBlob(hash Hex) error {
-	err := tx.Send(`DELETE FROM blobs WHERE hash = $1`, string(hash))
-	return err
+// ReleaseBlob forgets a blob that no data item refers to any more, and notes
+// that its file is to be removed; it does nothing while one refers to it.
+func (tx *Tx) ReleaseBlob(hash Hex, at Time) error {
+	users, err := tx.BlobUsers(hash)
+	if err != nil || users > 0 {
+		return err
+	}
+	if err := tx.Send(`DELETE FROM blobs WHERE hash = $1`, string(hash)); err != nil {
+		return err
+	}
+	return tx.Send(`INSERT INTO blob_removals (hash, since) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING`, string(hash), at)
+}
+
+// BlobRemovals lists blobs whose files are to be removed, oldest first.
+func (tx *Tx) BlobRemovals(limit int) ([]Hex, error) {
+	return collect(tx, func(r *Rows, h *Hex) error { return r.Scan((*string)(h)) }, `SELECT hash FROM blob_removals ORDER BY since, hash LIMIT $1`, limit)
+}
+
+// BlobRemoved notes that a blob's file is gone.
+func (tx *Tx) BlobRemoved(hash Hex) error {
+	return tx.Send(`DELETE FROM blob_removals WHERE hash = $1`, string(hash))
 }

@@ -32,8 +32,9 @@ type DB struct {
 
 	readers chan *conn // idle connections; nil stands for one yet to be opened
 	writes  chan *write
-	waiting atomic.Int64 // calls of Write that have not ended
-	commits atomic.Int64 // transactions committed
+	scrubs  chan chan error // see Scrub
+	waiting atomic.Int64    // calls of Write that have not ended
+	commits atomic.Int64    // transactions committed
 	closing chan struct{}
 	stopped chan struct{} // the writer has ended
 	once    sync.Once
@@ -109,6 +110,7 @@ func open(o Options, toWrite bool) (*DB, error) {
 		dialect: sqliteDialect,
 		readers: make(chan *conn, o.Readers),
 		writes:  make(chan *write),
+		scrubs:  make(chan chan error),
 		closing: make(chan struct{}),
 		stopped: make(chan struct{}),
 	}

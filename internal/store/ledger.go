@@ -53,6 +53,7 @@ const (
 const (
 	MetaFinal     = "ledger.final"    // JSON of the final block up to which the feed has read
 	MetaConfirmed = "confirm.through" // number of the last record that the confirm loop has applied
+	MetaCreated   = "created"         // nanoseconds: when the namespace was started for the first time
 	MetaRestored  = "restored"        // JSON of what a node knows that was taken back to an earlier state
 	MetaUnpinned  = "unpinned."       // + audience/author: JSON of the author's last unpinned batch
 )

@@ -23,14 +23,14 @@ func (e *DuplicateKey) Error() string {
 
 const messageColumns = `id, cid, type, tx_type, author, key, created, namespace, group_hash, topics, tag, datahash,
 	hash, batch, tx_id, state, confirmed, reject_reason, pins, idempotency_key, data, parent_type, parent_id,
-	header, audience, org, root, idx, trace`
+	header, audience, org, root, idx, trace, erasure`
 
 const selectMessages = `SELECT seq, ` + messageColumns + ` FROM messages`
 
 var insertMessages = newInsert("messages", "", "seq",
 	`id cid type tx_type author key created namespace group_hash topics tag datahash
 	hash batch tx_id state confirmed reject_reason pins idempotency_key data parent_type parent_id
-	header audience org root idx trace`)
+	header audience org root idx trace erasure`)
 
 // InsertMessages stores messages and sets their Seq, ascending in the order
 // given. LocalNamespace, or else the header's, is where they belong. An idempotency key that is
@@ -74,7 +74,7 @@ func (tx *Tx) InsertMessages(messages []*Message) error {
 		return append(args, h.ID, h.CID, h.Type, h.TxType, h.Author, h.Key, h.Created, m.namespace(),
 			textOrNull(h.Group), list(h.Topics), h.Tag, string(h.DataHash), string(m.Hash), m.Batch, m.TxID,
 			m.State, m.Confirmed, m.RejectReason, list(m.Pins), textOrNull(m.IdempotencyKey), refs[i],
-			parentType, parentID, bytes(m.Wire), m.Audience, m.Org, m.Root, m.Index, m.Trace)
+			parentType, parentID, bytes(m.Wire), m.Audience, m.Org, m.Root, m.Index, m.Trace, m.Erasure)
 	}, func(i int, seq int64) { messages[i].Seq = seq })
 }
 
@@ -99,7 +99,7 @@ func scanMessage(r *Rows, m *Message) error {
 	err := r.Scan(&m.Seq, &h.ID, &h.CID, &h.Type, &h.TxType, &h.Author, &h.Key, &h.Created, &m.LocalNamespace,
 		nullable(&h.Group), &topics, &h.Tag, &h.DataHash, &m.Hash, &m.Batch, &m.TxID,
 		&m.State, &m.Confirmed, &m.RejectReason, &pins, nullable(&m.IdempotencyKey), &refs,
-		&parentType, &parentID, &m.Wire, &m.Audience, &m.Org, &m.Root, &index, &m.Trace)
+		&parentType, &parentID, &m.Wire, &m.Audience, &m.Org, &m.Root, &index, &m.Trace, &m.Erasure)
 	if err != nil {
 		return fmt.Errorf("reading a message row: %w", err)
 	}

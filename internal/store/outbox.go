@@ -100,6 +100,12 @@ func (tx *Tx) DropParcels(org wire.OrgID, root wire.Hash) error {
 	return err
 }
 
+// PeersToGet lists the peers that have yet to get a batch.
+func (tx *Tx) PeersToGet(org wire.OrgID, root wire.Hash, kind string) ([]wire.OrgID, error) {
+	return collect(tx, func(r *Rows, peer *wire.OrgID) error { return r.Scan(peer) },
+		`SELECT peer FROM outbox WHERE root = $1 AND org = $2 AND kind = $3 ORDER BY peer`, root, org, kind)
+}
+
 // Submission is a call to the ledger: waiting for its turn, or signed.
 type Submission struct {
 	ID       int64

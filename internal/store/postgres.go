@@ -35,9 +35,11 @@ var postgresDialect = dialect{
 	// What autovacuum does when it comes around to it. The writer goes on meanwhile.
 	optimize:      "ANALYZE",
 	optimizeApart: true,
-	marks:         func(query string) string { return query },
-	explain:       explainPostgres,
-	transient:     transientPostgres,
+	// Without it the old versions of erased rows stay until autovacuum comes.
+	scrub:     "VACUUM messages, data, batches",
+	marks:     func(query string) string { return query },
+	explain:   explainPostgres,
+	transient: transientPostgres,
 }
 
 // isPostgres reports whether a database's name is the URL of a PostgreSQL

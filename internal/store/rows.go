@@ -37,6 +37,7 @@ type Message struct {
 	Data           []DataRef     `json:"data"`
 	Pins           []string      `json:"pins,omitempty"`
 	IdempotencyKey string        `json:"idempotencyKey,omitempty"`
+	Erasure        *UUID         `json:"erasure,omitempty"` // by which data of it was erased last: GET erasures/{id}
 
 	Seq      int64      `json:"-"` // local sequence, assigned by the store
 	Wire     []byte     `json:"-"` // wire.MessageHeader in CBOR
@@ -87,6 +88,7 @@ type Data struct {
 	Value     json.RawMessage `json:"value"`
 	Public    string          `json:"public,omitempty"`
 	Blob      *BlobRef        `json:"blob,omitempty"`
+	Erasure   *UUID           `json:"erasure,omitempty"` // by which its content was erased
 
 	Seq          int64      `json:"-"`
 	Seed         wire.Hash  `json:"-"`

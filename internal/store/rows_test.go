@@ -280,13 +280,16 @@ func TestDataIsStoredOnceAndByteForByte(t *testing.T) {
 		return nil
 	})
 	mustWrite(t, db, func(tx *store.Tx) error {
-		n, err := tx.DeleteData(ns, items[0].ID)
-		if n != 1 {
-			t.Errorf("%d rows deleted", n)
+		n, err := tx.DeleteUnsent(ns, items[0].ID)
+		if n != 0 {
+			t.Errorf("%d rows deleted that messages carry", n)
 		}
-		of, err2 := tx.DataOfMessages([]int64{m1.Seq, m2.Seq})
-		if len(of[m1.Seq]) != 1 || len(of[m2.Seq]) != 0 {
-			t.Errorf("links after the deletion: %v", of)
+		unsent := *items[0]
+		unsent.ID = newID(t)
+		err = errors.Join(err, tx.InsertData([]*store.Data{&unsent}))
+		n, err2 := tx.DeleteUnsent(ns, unsent.ID)
+		if n != 1 {
+			t.Errorf("%d rows deleted that no message carries", n)
 		}
 		return errors.Join(err, err2)
 	})
@@ -303,7 +306,7 @@ func TestBlobs(t *testing.T) {
 		}
 		return err
 	})
-	mustWrite(t, db, func(tx *store.Tx) error { return tx.DeleteBlob(b.Hash) })
+	mustWrite(t, db, func(tx *store.Tx) error { return tx.ReleaseBlob(b.Hash, 5) })
 	mustRead(t, db, func(tx *store.Tx) error {
 		if _, err := tx.BlobByHash(b.Hash); !errors.Is(err, store.ErrNoRows) {
 			t.Errorf("after deletion: %v", err)

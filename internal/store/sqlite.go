@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"modernc.org/sqlite"
@@ -25,6 +26,7 @@ type dialect struct {
 	optimizeAtOpen string // "" for nothing
 	optimize       string
 	optimizeApart  bool                                    // optimize runs beside the writer, in no transaction
+	scrub          string                                  // see DB.Scrub
 	marks          func(query string) string               // rewrites $1, $2 … where that helps
 	explain        func(error) (remedy string, kind error) // of the database's own errors; nil if not known
 	transient      func(error) bool                        // the transaction may succeed if it is run again
@@ -43,6 +45,7 @@ var sqliteDialect = dialect{
 	beginRead:      "BEGIN",
 	optimizeAtOpen: "PRAGMA optimize=0x10002",
 	optimize:       "PRAGMA optimize",
+	scrub:          "PRAGMA wal_checkpoint(TRUNCATE)",
 	marks:          questionMarks,
 	explain:        explainSQLite,
 	transient:      func(error) bool { return false }, // the one writer has no rival
@@ -77,6 +80,15 @@ type pools struct {
 
 func (p pools) close() error { return errors.Join(p.write.Close(), p.read.Close()) }
 
+// sqliteBusy is how long a statement waits for another connection's lock.
+const sqliteBusy = 10 * time.Second
+
+// busyNow tells whether a statement failed because another connection is at it.
+func busyNow(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && (e.Code()&0xff == lib.SQLITE_BUSY || e.Code()&0xff == lib.SQLITE_LOCKED)
+}
+
 func openSQLite(path string, readers int) (pools, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -89,10 +101,13 @@ func openSQLite(path string, readers int) (pools, error) {
 	}
 	dsn := func(more ...string) string {
 		q := url.Values{"_pragma": append([]string{
-			"busy_timeout(10000)",
+			fmt.Sprintf("busy_timeout(%d)", sqliteBusy.Milliseconds()),
 			"journal_mode(WAL)",
 			"synchronous(FULL)",
 			"case_sensitive_like(1)", // as in PostgreSQL
+			// What is deleted or replaced is overwritten with zeros, so that what is
+			// erased is not left in free pages of the file.
+			"secure_delete(1)",
 			"temp_store(MEMORY)",
 			"cache_size(-16384)", // KiB
 			// The pages that new rows go to are written by commit after commit: the

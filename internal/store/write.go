@@ -86,6 +86,8 @@ func (db *DB) runWriter(c *conn) {
 		select {
 		case first := <-db.writes:
 			w.group(first)
+		case result := <-db.scrubs:
+			result <- w.scrub()
 		case <-db.closing:
 			return
 		}

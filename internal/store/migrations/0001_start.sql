@@ -175,6 +175,7 @@ CREATE TABLE batches (
   state      TEXT NOT NULL,         -- own: collecting, pinning, done, dropped; received: held, done
   since      BIGINT NOT NULL,       -- when it entered the state
   receipt    {{bytes}},             -- our own receipt
+  erased     BIGINT,                -- since when the envelope holds a wire.Remnant
   UNIQUE (root, org)
 );
 CREATE INDEX batches_work ON batches (state, seq) WHERE own AND state <> 'done';
@@ -283,7 +284,8 @@ CREATE TABLE messages (
   org             {{bytes}} NOT NULL, -- author's organisation
   root            {{bytes}},          -- batch it is in
   idx             BIGINT,             -- place in the batch
-  trace           TEXT NOT NULL DEFAULT '' -- traceparent of the request that made it
+  trace           TEXT NOT NULL DEFAULT '', -- traceparent of the request that made it
+  erasure         TEXT                -- by which data of it was erased last
 );
 -- Indexes that end with namespace also count a namespace's rows without reading
 -- the rows themselves.
@@ -319,8 +321,11 @@ CREATE TABLE data (
   datatype_hash    {{bytes}},
   blob_root        {{bytes}},
   commitment       {{bytes}} NOT NULL,
-  UNIQUE (id, commitment)
+  erasure          TEXT             -- by which its content was erased
 );
+-- An item that is erased and comes again with another message is another row.
+CREATE UNIQUE INDEX data_item ON data (id, commitment) WHERE erasure IS NULL;
+CREATE INDEX data_commitment ON data (commitment);
 CREATE INDEX data_blob ON data (blob_hash) WHERE blob_hash IS NOT NULL;
 CREATE INDEX data_path ON data (namespace, blob_path) WHERE blob_path IS NOT NULL;
 CREATE INDEX data_created ON data (created);
@@ -338,6 +343,88 @@ CREATE TABLE blobs (
   size    BIGINT NOT NULL,
   chunks  {{bytes}} NOT NULL,       -- 32 bytes each
   created BIGINT NOT NULL
+);
+
+-- Blobs that no data item refers to any more; the files are removed after it.
+CREATE TABLE blob_removals (
+  hash  TEXT PRIMARY KEY,
+  since BIGINT NOT NULL
+);
+
+-- Retention and erasure ---------------------------------------------------------
+
+-- One row for each act of erasing: who, when and why. What it erased refers to it.
+CREATE TABLE erasures (
+  seq       {{serial}},
+  id        TEXT NOT NULL UNIQUE,
+  namespace TEXT NOT NULL,
+  source    TEXT NOT NULL,          -- operator, policy, member, before
+  origin    TEXT NOT NULL,          -- id of the policy, or organisation of the member
+  author    TEXT NOT NULL,          -- who
+  reason    TEXT NOT NULL,
+  created   BIGINT NOT NULL,
+  messages  BIGINT NOT NULL,        -- how many it concerned
+  data      BIGINT NOT NULL         -- how many items it erased
+);
+CREATE INDEX erasures_origin ON erasures (origin);
+
+-- Signed requests to erase: ours to other members, and theirs to us.
+CREATE TABLE erasure_requests (
+  seq       {{serial}},
+  id        TEXT NOT NULL UNIQUE,
+  namespace TEXT NOT NULL,
+  digest    {{bytes}} NOT NULL UNIQUE, -- wire.Erasure.Digest
+  request   {{bytes}} NOT NULL,     -- wire.Erasure in CBOR
+  org       {{bytes}} NOT NULL,     -- who asks
+  own       BOOLEAN NOT NULL,
+  root      {{bytes}} NOT NULL,
+  state     TEXT NOT NULL,          -- ours: sent; theirs: asked, accepted, refused, erased
+  note      TEXT NOT NULL,          -- why it is refused, or what it waits for
+  erasure   TEXT,
+  answer    {{bytes}},              -- our answer to theirs: wire.ErasureAnswer in CBOR
+  created   BIGINT NOT NULL,
+  updated   BIGINT NOT NULL
+);
+CREATE INDEX erasure_requests_open ON erasure_requests (seq) WHERE state = 'accepted';
+CREATE INDEX erasure_requests_erasure ON erasure_requests (erasure);
+
+-- What each member said to a request of ours.
+CREATE TABLE erasure_answers (
+  request {{bytes}} NOT NULL,       -- its digest
+  org     {{bytes}} NOT NULL,
+  state   TEXT NOT NULL,            -- waiting, erased, refused
+  reason  TEXT NOT NULL,
+  answer  {{bytes}},                -- wire.ErasureAnswer in CBOR
+  at      BIGINT NOT NULL,
+  PRIMARY KEY (request, org)
+);
+
+-- Legal holds. What one of them covers is not erased until it is lifted.
+CREATE TABLE holds (
+  seq       {{serial}},
+  id        TEXT NOT NULL UNIQUE,
+  namespace TEXT NOT NULL,
+  kind      TEXT NOT NULL,          -- message, topic, group, author
+  value     TEXT NOT NULL,
+  reason    TEXT NOT NULL,
+  author    TEXT NOT NULL,          -- who set it
+  created   BIGINT NOT NULL,
+  lifted    BIGINT,
+  lifter    TEXT NOT NULL DEFAULT ''
+);
+
+CREATE TABLE retention_policies (
+  seq        {{serial}},
+  id         TEXT NOT NULL UNIQUE,
+  namespace  TEXT NOT NULL,
+  topic      TEXT NOT NULL,         -- empty: any
+  datatype   TEXT NOT NULL,         -- name, or name/version; empty: any
+  group_hash TEXT NOT NULL,         -- empty: any
+  age        BIGINT NOT NULL,       -- nanoseconds since the verdict
+  recipients BOOLEAN NOT NULL,      -- ask the receivers of our messages to erase as well
+  source     TEXT NOT NULL,         -- api, config
+  author     TEXT NOT NULL,
+  created    BIGINT NOT NULL
 );
 
 -- Contents that every member of the network may fetch from this node by their
