@@ -36,6 +36,7 @@ type network struct {
 type member struct {
 	t      *testing.T
 	config *node.Config
+	file   string // its configuration, if that is not the folder's
 	api    *client.Client
 	proc   *process
 }
@@ -120,7 +121,11 @@ func (n *network) deploy() {
 
 func (m *member) start() {
 	m.t.Helper()
-	m.proc = start(m.t, nil, "node", "run", "--dir", m.config.Dir)
+	args := []string{"node", "run", "--dir", m.config.Dir}
+	if m.file != "" {
+		args = append(args, "--config", m.file)
+	}
+	m.proc = start(m.t, nil, args...)
 }
 
 // ready waits until the member knows that many organisations and their nodes.

@@ -42,6 +42,8 @@ type cli struct {
 	Check   checkCmd   `cmd:"" help:"Check a node's database by an independent replay."`
 	Bench   benchCmd   `cmd:"" help:"Measure latency and throughput of running nodes."`
 	Config  configCmd  `cmd:"" help:"Print or check a configuration."`
+	Backup  backupCmd  `cmd:"" help:"Copy an organisation's folder while its node runs."`
+	Restore restoreCmd `cmd:"" help:"Make an organisation's folder of a backup."`
 	Migrate migrateCmd `cmd:"" help:"Move a node's database to PostgreSQL, or to another release."`
 	Signer  signerCmd  `cmd:"" help:"Sign transactions for nodes elsewhere."`
 	Ledger  ledgerCmd  `cmd:"" help:"Run a validator of the bundled ledger by itself."`

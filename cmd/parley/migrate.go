@@ -11,6 +11,7 @@ import (
 
 type migrateCmd struct {
 	SQLiteToPostgres sqliteToPostgresCmd `cmd:"" name:"sqlite-to-postgres" help:"Copy the node's SQLite database into an empty PostgreSQL one."`
+	Status           migrateStatusCmd    `cmd:"" help:"Tell the schema version of the node's database and that of this program."`
 	To               migrateToCmd        `cmd:"" help:"Take the node's database to the schema version of another release."`
 }
 
@@ -45,6 +46,24 @@ func (cmd sqliteToPostgresCmd) Run(ctx context.Context) error {
 		return fmt.Errorf("copy the database of %s: %w", c.Dir, err)
 	}
 	fmt.Printf("%d rows were copied and compared. The node uses them once its configuration says so:\n  database: <the URL given here>\n", rows)
+	return nil
+}
+
+type migrateStatusCmd struct{ folder }
+
+func (cmd migrateStatusCmd) Run(ctx context.Context) error {
+	c, err := cmd.read()
+	if err != nil {
+		return err
+	}
+	have, want, err := node.DatabaseVersion(ctx, c)
+	if err != nil {
+		return fmt.Errorf("read the database of %s: %w", c.Dir, err)
+	}
+	fmt.Printf("the database has schema version %d, this program makes it version %d\n", have, want)
+	if have > want {
+		return fmt.Errorf("the database is of a newer release: use that one, or let it take the database back with: parley migrate to %d", want)
+	}
 	return nil
 }
 

@@ -7,7 +7,7 @@ const stateConnected = "connected"
 
 // Connection is how the node and its ledger are connected now.
 type Connection struct {
-	State     string     `json:"state"`               // connected, waiting, or stopped: the ledger broke its promise
+	State     string     `json:"state"`               // connected, waiting, standby, or stopped: the ledger broke its promise
 	Waiting   string     `json:"waiting,omitempty"`   // for what, in words
 	Validator *Validator `json:"validator,omitempty"` // this member's, of the bundled ledger
 }

@@ -33,6 +33,7 @@ func (s *server) routes() []route {
 		{get, "status/batchmanager", "getStatusBatchManager", "Tells how the sealing of batches goes", getBatchManager, spec{out: message.BatchManager{}}},
 		{get, "status/ledger", "getStatusLedger", "Tells how far this node has followed the ledger", getLedgerStatus, spec{out: ledgerStatus{}}},
 		{get, "status/peers", "getStatusPeers", "Lists the other members with what waits for them", getPeers, spec{out: []message.PeerStatus{}}},
+		{get, "status/standby", "getStatusStandby", "Lists the processes of this node on its database, and which is active", getStandby, spec{out: standbyStatus{}}},
 		{get, "status/incidents", "getStatusIncidents", "Lists what an operator must know", getIncidents, filtered(store.Incidents)},
 
 		// Messages.
@@ -171,7 +172,7 @@ func (s *server) adminRoutes() []route {
 	var routes []route
 	for _, op := range s.routes() {
 		switch op.path {
-		case "status", "status/multiparty", "status/ledger", "status/peers", "status/incidents", "network/members":
+		case "status", "status/multiparty", "status/ledger", "status/peers", "status/standby", "status/incidents", "network/members":
 			routes = append(routes, op)
 		}
 	}

@@ -342,3 +342,25 @@ const codeUnsupported = "FF10414"
 func later(*call) (any, error) {
 	return nil, errs.New(codeUnsupported, http.StatusNotImplemented, "This operation is not available in this version of Parley")
 }
+
+// standbyStatus tells who carries this node's work.
+type standbyStatus struct {
+	Enabled   bool            `json:"enabled"`         // other processes may stand by
+	Role      string          `json:"role"`            // of the process that answers: active or standby
+	Term      int64           `json:"term,omitempty"`  // of the lease; it grows with each change
+	Since     *store.Time     `json:"since,omitempty"` // of the term
+	Processes []store.Process `json:"processes"`
+}
+
+func getStandby(c *call) (any, error) {
+	st := standbyStatus{Role: "active", Processes: []store.Process{}}
+	l, err := c.DB.Lease(c.ctx())
+	if err != nil || l == nil {
+		return st, err
+	}
+	st.Enabled, st.Term, st.Since, st.Processes = true, l.Term, &l.Since, l.Processes
+	if c.DB.Term() == 0 {
+		st.Role = "standby"
+	}
+	return st, nil
+}

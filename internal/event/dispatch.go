@@ -53,11 +53,58 @@ func (s *Subscriptions) Serve(ctx context.Context, name string, c *Consumer) err
 			pause(ctx, s.log.poll, changed)
 			continue
 		}
-		if err := s.serve(ctx, changed, sub, turn, c); err != nil {
+		mine, err := s.db.Claim(ctx, sub.ID)
+		if err != nil && ctx.Err() == nil {
+			s.logger.Warn("claim subscription; trying again", "namespace", s.log.namespace, "subscription", name, "error", err)
+		}
+		if !mine { // another process of this node delivers it
+			pause(ctx, s.log.poll, changed)
+			continue
+		}
+		err = s.serve(ctx, changed, sub, turn, c)
+		s.release(ctx, sub)
+		if err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
+}
+
+// release lets other processes of this node deliver a subscription. It ends when
+// they can: what a process holds that is gone is free as well.
+func (s *Subscriptions) release(ctx context.Context, sub *store.Subscription) {
+	ctx = context.WithoutCancel(ctx)
+	for {
+		err := s.db.Release(ctx, sub.ID)
+		if err == nil || errors.Is(err, store.ErrClosed) || errors.Is(err, store.ErrOvertaken) {
+			return
+		}
+		s.logger.Warn("release subscription; trying again", "namespace", sub.Namespace, "subscription", sub.Name, "error", err)
+		pause(ctx, s.log.poll, nil)
+	}
+}
+
+// watch announces a change that another process of this node makes to the
+// definition of a subscription, until ctx ends.
+func (s *Subscriptions) watch(ctx context.Context, sub *store.Subscription) {
+	for {
+		pause(ctx, s.log.poll, nil)
+		if ctx.Err() != nil {
+			return
+		}
+		now, err := s.ByName(ctx, sub.Name)
+		if err == nil && (now == nil || !sameDefinition(now, sub)) {
+			s.announce(sub.Name)
+			return
+		}
+	}
+}
+
+func sameDefinition(a, b *store.Subscription) bool {
+	if a.ID != b.ID || (a.Updated == nil) != (b.Updated == nil) {
+		return false
+	}
+	return a.Updated == nil || *a.Updated == *b.Updated
 }
 
 // serve delivers one definition of a durable subscription, until it changes or is
@@ -81,7 +128,12 @@ func (s *Subscriptions) serve(ctx context.Context, changed <-chan struct{}, sub 
 		d.store = func(int64) {}
 	}
 	c.begin(d.ref, d.frames(), d.plan.ahead, position, d.store)
+	watching, stop := context.WithCancel(ctx)
+	if s.db.Shared() {
+		go s.watch(watching, sub)
+	}
 	err = d.runUntil(ctx, changed, position)
+	stop()
 	if c.finish != nil {
 		c.finish()
 	}

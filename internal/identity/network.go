@@ -22,6 +22,7 @@ type Network struct {
 
 	mu         sync.RWMutex
 	through    uint64 // number of the last record applied
+	looked     uint64 // number of the last record that LoadNew has seen, of any kind
 	orgs       map[wire.OrgID]*orgLife
 	keys       map[wire.Address]keyLife
 	params     []paramsAt
@@ -74,6 +75,32 @@ func (n *Network) Load(tx *store.Tx) error {
 	if err != nil {
 		return err
 	}
+	return n.applyAll(records)
+}
+
+// LoadNew applies what was stored since, by another process of this node.
+func (n *Network) LoadNew(tx *store.Tx) error {
+	last, err := tx.LastRecord()
+	if err != nil || last == nil {
+		return err
+	}
+	n.mu.Lock()
+	looked := max(n.looked, n.through)
+	n.mu.Unlock()
+	records, err := tx.RecordsNotPinsAfter(looked)
+	if err != nil {
+		return err
+	}
+	if err := n.applyAll(records); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.looked = max(n.looked, last.Number)
+	return nil
+}
+
+func (n *Network) applyAll(records []store.Record) error {
 	for i := range records {
 		body, err := ledger.DecodeBody(records[i].Kind, records[i].Body)
 		if err != nil {

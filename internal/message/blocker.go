@@ -43,12 +43,21 @@ func (s *Service) BlockedContexts() (n int) {
 // audience is the network's id or a group's.
 func (s *Service) Blockers(ctx context.Context, audience wire.Hash, topic string) ([]Blocker, error) {
 	c := s.confirm
+	standby := s.DB.Shared() && s.DB.Term() == 0
+	if standby { // the confirm loop runs in another process
+		c = &confirmer{s: s}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	list := []Blocker{}
 	err := s.DB.Read(ctx, func(tx *store.Tx) error {
 		c.tx, c.err = tx, nil
 		defer func() { c.tx = nil }()
+		if standby {
+			if err := c.load(); err != nil {
+				return fmt.Errorf("read what the contexts wait for: %w", err)
+			}
+		}
 		m := c.machines[audience]
 		if m == nil || m.keys == nil {
 			return errs.New("FF10226", 404, "audience %s is not known here, or its secret has not arrived yet", audience)

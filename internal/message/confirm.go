@@ -319,6 +319,14 @@ func (c *confirmer) ownVoid(p *store.Pin, sub *store.Submission, epoch, n uint64
 	if sub.Purpose == purposeControl {
 		return c.tx.InsertSubmission(&store.Submission{Account: sub.Account, Purpose: purposeControl, Audience: sub.Audience, Call: sub.Call, State: store.SubmissionQueued, Created: s.now()})
 	}
+	// A restored node pins once more what it does not know to be pinned.
+	others, err := c.tx.PinsOfBatch(s.Self.Org, p.Pin.Pin.Root)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(others, func(o store.Pin) bool { return o.State == store.PinOpen || o.State == store.PinDone }) {
+		return nil
+	}
 	if sameEpoch {
 		return c.tx.SetBatchState(s.Self.Org, p.Pin.Pin.Root, store.BatchCollecting, s.now())
 	}
@@ -392,6 +400,9 @@ func (c *confirmer) final(touched touched) error {
 	}
 	f, err := readFinal(c.tx)
 	if err != nil {
+		return err
+	}
+	if err := c.s.restoredRead(c.tx, f.Number); err != nil {
 		return err
 	}
 	for m := range c.waiting {

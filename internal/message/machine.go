@@ -322,6 +322,13 @@ func (m *machine) effects(e order.Effects) error {
 			return err
 		}
 	}
+	for _, v := range e.Votes {
+		if v.Org == m.c.s.Self.Org {
+			if err := m.c.s.ownVote(m.c.tx, m.ID(), v.Entry); err != nil {
+				return err
+			}
+		}
+	}
 	for _, in := range e.Incidents {
 		m.c.out.incidents = append(m.c.out.incidents, store.Incident{
 			At: m.c.s.now(), Kind: "double_statement", Ref: in.Entry.Root.String() + in.Org.String(),

@@ -152,11 +152,17 @@ func (s *Service) receivePayload(ctx context.Context, env wire.Envelope, holder 
 	var fresh bool
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
 		given, row.Receipt = receipt, signed
+		ours := env.Author == s.Self.Org // of a node that was restored: its own receipt would say nothing
+		if !ours {
+			if err := s.receiptsWait(tx, env.Root); err != nil {
+				return err
+			}
+		}
 		voted, err := tx.Voted(env.Audience, env.Author, env.Root)
 		if err != nil {
 			return err
 		}
-		if voted {
+		if voted || ours {
 			given, row.Receipt = nil, nil
 		}
 		// Decided without its payload, it was skipped: its messages would wait

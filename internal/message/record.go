@@ -84,6 +84,7 @@ func (s *Service) Record(ctx context.Context, a ledger.Advance) error {
 	if err != nil {
 		return err
 	}
+	var askHead bool
 	err = s.DB.Write(ctx, func(tx *store.Tx) error {
 		last, err := tx.LastRecord()
 		if err != nil {
@@ -121,10 +122,18 @@ func (s *Service) Record(ctx context.Context, a ledger.Advance) error {
 				return err
 			}
 		}
+		if askHead, err = s.recordsForgotten(tx, rows); err != nil {
+			return err
+		}
 		return tx.SetMeta(store.MetaFinal, string(final))
 	})
 	if err != nil {
 		return err
+	}
+	if askHead {
+		if err := s.askHead(ctx); err != nil {
+			return err
+		}
 	}
 	s.Wake.Confirm.Set()
 	if members {

@@ -36,6 +36,7 @@ const (
 	refusedForeign   = "not_a_member"     // the sender has no business with it
 	refusedEnded     = "epoch_ended"      // its epoch ended before it was pinned
 	refusedSequence  = "out_of_sequence"  // an earlier unpinned batch is missing
+	refusedCatching  = "catching_up"      // the receiver was restored and reads the ledger again
 	refusedIdentity  = "unknown_identity" // its author's claim has not come yet
 )
 

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/parley-node/parley/internal/blob"
@@ -98,12 +99,14 @@ type Service struct {
 	pulls   pulls
 	held    holds
 	keeping keeping
-	blobUse sync.RWMutex // shared while a blob is stored and its row is not yet; see removeBlobs
-	intake  intake
-	recent  *recent
-	room    room
-	groups  sync.Map // store.Hex -> wire.Hash: groups that messages named; none ever goes away
-	flushes flushes
+
+	wasRestored atomic.Bool  // there is a mark; see restored.go
+	blobUse     sync.RWMutex // shared while a blob is stored and its row is not yet; see removeBlobs
+	intake      intake
+	recent      *recent
+	room        room
+	groups      sync.Map // store.Hex -> wire.Hash: groups that messages named; none ever goes away
+	flushes     flushes
 
 	// Signals wake the worker of that name. A worker also wakes on a timer, so
 	// a lost signal costs time, never a message.
@@ -161,6 +164,11 @@ func (s *Service) Start(ctx context.Context) error {
 		return fmt.Errorf("keep the configured retention policies: %w", err)
 	}
 	return s.DB.Read(ctx, func(tx *store.Tx) error {
+		mark, err := readRestored(tx)
+		if err != nil {
+			return err
+		}
+		s.wasRestored.Store(mark != nil)
 		erased, err := tx.ErasedCount()
 		if err != nil {
 			return err
@@ -203,6 +211,15 @@ func (s *Service) wakePeers(orgs []wire.OrgID) {
 	for _, o := range orgs {
 		s.peer(o).Wake.Set()
 	}
+}
+
+// WakeAll wakes every worker and sender: another process of this node may have
+// stored something for any of them.
+func (s *Service) WakeAll() {
+	for _, w := range []Signal{s.Wake.Batch, s.Wake.Submit, s.Wake.Confirm, s.Wake.Pull, s.Wake.Epoch} {
+		w.Set()
+	}
+	s.wakeAllPeers()
 }
 
 func (s *Service) wakeAllPeers() {

@@ -24,8 +24,16 @@ func (m *machine) skips(final finalBlock) error {
 	}
 	m.looked = now
 	consensus := final.Time.Time()
-	var vote []wire.Entry
+	age := s.Network.Params(endPosition).ReceiptAge
+	mark, err := s.restoredMark(m.c.tx)
+	if err != nil {
+		return err
+	}
+	var vote, marked []wire.Entry
 	for _, e := range m.Overdue(consensus) {
+		if !mark.mayVote(final.Number, age) {
+			break
+		}
 		id := wire.Entry{Author: e.Author, Root: e.Root}
 		if m.batches[id] != nil || !m.MayVote(id, s.Self.Org) || !s.pulls.nobody(id) || m.voted[id] {
 			continue
@@ -34,16 +42,23 @@ func (m *machine) skips(final finalBlock) error {
 		if err != nil {
 			return err
 		}
-		if ok {
+		if !ok {
+			continue
+		}
+		m.voted[id] = true
+		if mark.marksVote(e.Position.Block, age) {
+			marked = append(marked, id)
+		} else {
 			vote = append(vote, id)
-			m.voted[id] = true
 		}
 	}
-	if len(vote) > 0 {
-		s.Log.Warn("nobody holds these payloads; this organisation votes to skip them", "audience", m.ID().Short(), "entries", len(vote))
-		for part := range slices.Chunk(vote, votesOfPin) {
-			if err := m.queue(wire.Control{Votes: []wire.Vote{{Entries: part}}}); err != nil {
-				return err
+	if len(vote)+len(marked) > 0 {
+		s.Log.Warn("nobody holds these payloads; this organisation votes to skip them", "audience", m.ID().Short(), "entries", len(vote)+len(marked))
+		for restored, entries := range map[bool][]wire.Entry{false: vote, true: marked} {
+			for part := range slices.Chunk(entries, votesOfPin) {
+				if err := m.queue(wire.Control{Votes: []wire.Vote{{Entries: part, Restored: restored}}}); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -54,6 +54,7 @@ type Config struct {
 	Events    EventsConfig    `yaml:"events,omitempty"` // what webhooks and message brokers may use
 	Retention RetentionConfig `yaml:"retention,omitempty"`
 	Database  string          `yaml:"database"`           // SQLite file, or postgres://user@host/database; parley.db
+	Standby   *StandbyConfig  `yaml:"standby,omitempty"`  // several processes of this node on one PostgreSQL database
 	Founding  string          `yaml:"founding,omitempty"` // file with the network's first epoch and its secret, at the member that founded it
 	Log       LogConfig       `yaml:"log"`
 	Tracing   TracingConfig   `yaml:"tracing,omitempty"` // to an OpenTelemetry collector; none
@@ -319,6 +320,7 @@ func (c *Config) checkNamespace(hasNetwork bool) error {
 			c.checkNetwork(wrong.bad)
 		}
 		c.checkLedger(wrong.bad)
+		c.checkStandby(wrong.bad)
 	case ModeGateway:
 		if !reflect.ValueOf(c.Org).IsZero() || len(c.Exchange.Advertise) > 0 || !c.Ledger.Contract.IsZero() {
 			wrong.bad("mode", "it is gateway, and org, exchange or ledger.contract is set; leave them out, or set mode to multiparty")

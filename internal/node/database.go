@@ -35,6 +35,16 @@ func CopyDatabase(ctx context.Context, c *Config, url string, progress func(stor
 	return nil
 }
 
+// DatabaseVersion tells the schema version of the database of a member's folder,
+// also while the node runs, and the one that this program makes.
+func DatabaseVersion(ctx context.Context, c *Config) (have, want int, err error) {
+	if want, err = store.SchemaVersion(); err != nil {
+		return 0, 0, err
+	}
+	have, err = store.Version(ctx, store.Options{Path: c.database(), Log: c.Logger()})
+	return have, want, err
+}
+
 // MigrateDatabase takes the database of a member's folder, whose node must not
 // run, to a schema version: back to that of an older release, or forward again.
 func MigrateDatabase(ctx context.Context, c *Config, version int) error {

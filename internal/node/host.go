@@ -18,6 +18,7 @@ import (
 	"github.com/parley-node/parley/internal/api"
 	"github.com/parley-node/parley/internal/errs"
 	"github.com/parley-node/parley/internal/event"
+	"github.com/parley-node/parley/internal/store"
 )
 
 // Host is the process: one or more namespaces behind the same ports. Each has a
@@ -258,6 +259,7 @@ func (h *Host) start(ctx context.Context, s *slot, fail context.CancelCauseFunc)
 // error if that is the only namespace: then who supervises the process decides.
 func (h *Host) keep(ctx context.Context, s *slot) error {
 	log := h.logger(s.config)
+	overtaken := false
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
 		p, err := s.fresh, s.failed
 		h.mu.Lock()
@@ -269,7 +271,13 @@ func (h *Host) keep(ctx context.Context, s *slot) error {
 		if err == nil {
 			err = h.serve(ctx, s, p)
 		}
-		if ctx.Err() != nil || len(h.config.Namespaces) == 0 {
+		// One that was overtaken by another process of its node starts over and
+		// stands by: nothing that it remembers may be relied on.
+		if errors.Is(err, store.ErrOvertaken) {
+			overtaken, pause = true, firstRetry
+		}
+		over := overtaken && (errors.Is(err, store.ErrOvertaken) || errors.Is(err, store.ErrUnreachable))
+		if ctx.Err() != nil || len(h.config.Namespaces) == 0 && !over {
 			return err
 		}
 		if err == nil {

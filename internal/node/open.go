@@ -63,7 +63,7 @@ func openNamespace(ctx context.Context, c *Config, log *slog.Logger, version str
 		return p, err
 	}
 	// First, for its lock: two processes on one folder must not get further.
-	if p.db, err = store.Open(ctx, store.Options{Path: c.database(), Log: log}); err != nil {
+	if p.db, err = store.Open(ctx, store.Options{Path: c.database(), Log: log, Shared: c.shared()}); err != nil {
 		return p, err
 	}
 	if p.created, err = p.firstStart(ctx); err != nil {
@@ -131,7 +131,7 @@ func (p *Process) join(parts *Parts, ks *file.Keys) error {
 	if err != nil {
 		return err
 	}
-	if p.exchange, err = mtls.New(mtls.Config{Listen: c.Exchange.Listen, Certificate: cert, Logger: p.log}); err != nil {
+	if p.exchange, err = mtls.New(mtls.Config{Listen: c.Exchange.Listen, Late: c.Standby != nil, Certificate: cert, Logger: p.log}); err != nil {
 		return err
 	}
 	parts.Self = message.Self{
@@ -305,7 +305,7 @@ func (p *Process) run(ctx context.Context) error {
 	workers, stopWorkers := context.WithCancel(context.WithoutCancel(ctx))
 	workersDone := make(chan error, 1)
 	go func() {
-		err := p.Node.Run(workers)
+		err := p.work(workers)
 		if err != nil {
 			fail(err)
 		}
@@ -404,6 +404,10 @@ func difference(have *store.Record, chain *ledger.Record) string {
 // connection is how this process and its ledger are, for the status pages.
 func (p *Process) connection() api.Connection {
 	c := api.Connection{State: "connected"}
+	if p.db.Shared() && p.db.Term() == 0 {
+		c.State, c.Waiting = "standby", "another process of this node follows the ledger; see status/standby"
+		return c
+	}
 	opened, err := p.ledger.state()
 	broken := false
 	if opened != nil {

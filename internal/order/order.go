@@ -389,13 +389,22 @@ type Effects struct {
 	// Contested entries are certified here, but enough votes against them are
 	// pinned: the caller pins their certificates before SkipDue.
 	Contested []wire.Entry
+	// Votes were counted in this step: an organisation must know its own.
+	Votes     []Vote
 	Incidents []Incident
+}
+
+// Vote is an organisation's vote to skip an entry.
+type Vote struct {
+	Org   wire.OrgID
+	Entry wire.Entry
 }
 
 // effects collects Effects while a step runs.
 type effects struct {
 	changed   map[wire.Entry]*entry
 	contested []wire.Entry
+	votes     []Vote
 	incidents []Incident
 }
 
@@ -404,7 +413,7 @@ func (a *Audience) drain() (out Effects) {
 		out.Changed = append(out.Changed, e.row())
 	}
 	slices.SortFunc(out.Changed, func(x, y Entry) int { return cmp.Compare(x.Number, y.Number) })
-	out.Contested, out.Incidents = a.effects.contested, a.effects.incidents
+	out.Contested, out.Votes, out.Incidents = a.effects.contested, a.effects.votes, a.effects.incidents
 	a.effects = effects{changed: map[wire.Entry]*entry{}}
 	return out
 }

@@ -90,6 +90,7 @@ func (a *Audience) ballot(p Pin, e *entry, restored bool) {
 	}
 	if i := e.voted(p.Org); i < 0 {
 		e.Votes = append(e.Votes, Ballot{p.Org, restored})
+		a.effects.votes = append(a.effects.votes, Vote{p.Org, e.id()})
 		// One that holds the payload and says that it cannot be had is lying.
 		if _, has := e.receipted(p.Org); has {
 			a.effects.incidents = append(a.effects.incidents, Incident{p.Org, e.id()})

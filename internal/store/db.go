@@ -15,6 +15,7 @@ type Options struct {
 	Path    string       // SQLite file, whose folder must exist; or postgres://user@host/database?search_path=schema
 	Readers int          // connections for Read; 0 means 4
 	Log     *slog.Logger // nil means none
+	Shared  *Shared      // other processes of the node use the database as well; PostgreSQL only. nil: this one has it for itself
 }
 
 // DB is one node's database. All methods are safe for concurrent use.
@@ -26,7 +27,8 @@ type DB struct {
 	lock    *os.File // of a file; nil for a server, where the writer's connection holds the lock
 	pools   pools
 
-	readOnly bool // there is no writer
+	readOnly bool   // there is no writer
+	share    *share // nil unless the database is shared
 
 	readers chan *conn // idle connections; nil stands for one yet to be opened
 	writes  chan *write
@@ -43,7 +45,8 @@ type DB struct {
 var ErrClosed = errors.New("the database is closed")
 
 // Open opens the database, creates its tables if they are not there, and brings
-// its schema up to date. One process at a time may hold it: a second one is
+// its schema up to date. One process at a time may hold it, unless all of them
+// say that they share it: a second one is
 // refused with the process id of the first. A database that a newer version of
 // the program has written is refused as well.
 func Open(ctx context.Context, o Options) (*DB, error) {
@@ -114,8 +117,16 @@ func open(o Options, toWrite bool) (*DB, error) {
 	var err error
 	if isPostgres(o.Path) {
 		db.dialect = postgresDialect
-		db.pools, err = openPostgres(o.Path, o.Readers)
+		if o.Shared != nil {
+			if db.share, err = newShare(*o.Shared); err != nil {
+				return nil, err
+			}
+		}
+		db.pools, err = openPostgres(o.Path, o.Readers, db.share)
 		return db, err
+	}
+	if o.Shared != nil {
+		return nil, fmt.Errorf("the database %s is a file, which one process has for itself: processes that stand by for each other need PostgreSQL (database: postgres://…)", db.name)
 	}
 	if toWrite {
 		if db.lock, err = acquireLock(o.Path); err != nil {
@@ -144,7 +155,11 @@ func (db *DB) prepare(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", db.name, err)
 	}
-	if err := db.migrate(ctx, c); err != nil {
+	begin := db.migrate
+	if db.share != nil {
+		begin = func(ctx context.Context, c *conn) error { return db.share.enter(ctx, db, c) }
+	}
+	if err := begin(ctx, c); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	if text := db.dialect.optimizeAtOpen; text != "" {

@@ -1,5 +1,12 @@
 package store
 
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+)
+
 // Probe is a row of a table that only tests have, with a column of each kind.
 type Probe struct{ Seq int64 }
 
@@ -22,4 +29,13 @@ func ListText[T any](t *Table[T], namespace string, q Query) (string, []any) {
 	q.where(&s, namespace)
 	q.page(&s, &t.Collection)
 	return s.String(), s.args
+}
+
+// BeatOnce is one beat of Watch.
+func (db *DB) BeatOnce(ctx context.Context, w Watcher) error {
+	c, err := pgx.ConnectConfig(ctx, db.pools.watch)
+	if err != nil {
+		return err
+	}
+	return errors.Join(db.share.beat(ctx, c, w), c.Close(ctx))
 }

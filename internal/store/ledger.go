@@ -54,6 +54,7 @@ const (
 	MetaFinal     = "ledger.final"    // JSON of the final block up to which the feed has read
 	MetaConfirmed = "confirm.through" // number of the last record that the confirm loop has applied
 	MetaCreated   = "created"         // nanoseconds: when the namespace was started for the first time
+	MetaRestored  = "restored"        // JSON of what a node knows that was taken back to an earlier state
 	MetaUnpinned  = "unpinned."       // + audience/author: JSON of the author's last unpinned batch
 )
 
@@ -128,6 +129,12 @@ func (r *Record) targets() []any {
 func (tx *Tx) RecordsNotPins() ([]Record, error) {
 	return collect(tx, func(rows *Rows, r *Record) error { return rows.Scan(r.targets()...) },
 		`SELECT `+recordColumns+` FROM records r WHERE r.kind <> 'pin' ORDER BY r.number`)
+}
+
+// RecordsNotPinsAfter is RecordsNotPins above a number.
+func (tx *Tx) RecordsNotPinsAfter(number uint64) ([]Record, error) {
+	return collect(tx, func(rows *Rows, r *Record) error { return rows.Scan(r.targets()...) },
+		`SELECT `+recordColumns+` FROM records r WHERE r.number > $1 AND r.kind <> 'pin' ORDER BY r.number`, int64(number))
 }
 
 // LastRecord is the newest stored record; nil if there is none.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,6 +81,28 @@ func SchemaID() (string, error) {
 func SchemaVersion() (int, error) {
 	list, err := migrations(migrationFiles)
 	return len(list), err
+}
+
+// Version is the schema version of a database, which a process may use meanwhile;
+// 0 if it is empty.
+func Version(ctx context.Context, o Options) (version int, err error) {
+	if !isPostgres(o.Path) {
+		if _, err := os.Stat(o.Path); err != nil {
+			return 0, fmt.Errorf("there is no database to read: %w", err)
+		}
+	}
+	db, err := open(o, false)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, db.release()) }()
+	c, err := db.openConn(ctx, db.pools.read)
+	if err != nil {
+		return 0, db.explain(fmt.Errorf("opening %s: %w", db.name, err))
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+	version, err = db.schemaVersion(ctx, c)
+	return version, db.explain(err)
 }
 
 // Migrate takes a database that no process uses to a version, forward or back:

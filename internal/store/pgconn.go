@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -33,6 +34,7 @@ var errLost = errors.New("the connection to the database server is lost")
 type pgConnector struct {
 	config *pgx.ConnConfig
 	ready  func(context.Context, *pgx.Conn) error // runs on each new connection
+	share  *share                                 // its transactions take turns with those of other processes; nil for none
 }
 
 func (c *pgConnector) Driver() driver.Driver { return pgDriver{} }
@@ -45,7 +47,7 @@ func (c *pgConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err := c.ready(ctx, conn); err != nil {
 		return nil, errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
 	}
-	return &pgConn{conn: conn}, nil
+	return &pgConn{conn: conn, share: c.share}, nil
 }
 
 // pgDriver satisfies driver.Connector; connections come from pgConnector.
@@ -58,6 +60,7 @@ func (pgDriver) Open(string) (driver.Conn, error) {
 // pgConn is a connection with the statements that wait for the next one.
 type pgConn struct {
 	conn    *pgx.Conn
+	share   *share
 	waiting []waiting
 }
 
@@ -66,6 +69,8 @@ type waiting struct {
 	text string
 	args []any
 	work bool // it does something: from Tx.Send, not a savepoint and the like
+
+	check func(int64) error // judges the one number that it returns; nil if nobody asks
 }
 
 // Statements that begin and end transactions, as the writer and readers send
@@ -99,7 +104,13 @@ func (c *pgConn) ExecContext(ctx context.Context, query string, args []driver.Na
 		last = c.waiting[n-1].text
 	}
 	switch {
-	case strings.HasPrefix(query, "BEGIN"), query == sqlSavepoint:
+	case strings.HasPrefix(query, "BEGIN"):
+		c.waiting = append(c.waiting, waiting{text: query})
+		if c.share != nil {
+			c.waiting = append(c.waiting, c.share.beginning()...)
+		}
+		return driver.ResultNoRows, nil
+	case query == sqlSavepoint:
 		c.waiting = append(c.waiting, waiting{text: query})
 		return driver.ResultNoRows, nil
 	case query == sqlUndo:
@@ -120,6 +131,9 @@ func (c *pgConn) ExecContext(ctx context.Context, query string, args []driver.Na
 	case (query == sqlRollback || query == sqlCommit && !c.work()) && len(c.waiting) > 0 && strings.HasPrefix(c.waiting[0].text, "BEGIN"):
 		c.waiting = c.waiting[:0] // the transaction has not begun
 		return driver.ResultNoRows, nil
+	}
+	if query == sqlCommit && c.share != nil {
+		c.waiting = append(c.waiting, c.share.ending()...)
 	}
 	c.waiting = append(c.waiting, waiting{text: query})
 	tag, err := c.send(ctx)
@@ -172,25 +186,45 @@ func (c *pgConn) send(ctx context.Context) (tag pgconn.CommandTag, err error) {
 		}
 		return r.tag, nil
 	}
-	texts := make([]string, len(c.waiting))
-	for i, w := range c.waiting {
+	before := c.waiting
+	texts := make([]string, len(before))
+	for i, w := range before {
 		texts[i] = w.text
 	}
-	c.waiting = c.waiting[:0]
+	c.waiting = nil
 	results, err := c.conn.PgConn().Exec(ctx, strings.Join(texts, ";\n")).ReadAll()
-	for _, r := range results {
+	for i, r := range results {
 		if err == nil {
 			err = r.Err
+		}
+		if err == nil && i < len(before) && before[i].check != nil {
+			err = c.judge(ctx, before[i], r.Rows)
 		}
 		tag = r.CommandTag
 	}
 	return tag, err
 }
 
+// judge checks what a statement has returned, as text. What it condemns must not
+// go on, so the connection ends, and with it the transaction.
+func (c *pgConn) judge(ctx context.Context, w waiting, rows [][][]byte) error {
+	if len(rows) != 1 || len(rows[0]) != 1 {
+		return fmt.Errorf("%s returned %d rows, want one with one number", w.text, len(rows))
+	}
+	n, err := strconv.ParseInt(string(rows[0][0]), 10, 64)
+	if err == nil {
+		err = w.check(n)
+	}
+	if err != nil {
+		return errors.Join(err, c.conn.Close(ctx))
+	}
+	return nil
+}
+
 // lost marks an error that took the connection with it, unless the caller's
 // context did.
 func (c *pgConn) lost(ctx context.Context, err error) error {
-	if err != nil && c.conn.IsClosed() && ctx.Err() == nil {
+	if err != nil && c.conn.IsClosed() && ctx.Err() == nil && !errors.Is(err, ErrOvertaken) {
 		return fmt.Errorf("%w: %w", errLost, err)
 	}
 	return err
@@ -216,12 +250,26 @@ func (c *pgConn) batch(ctx context.Context, query string, args []any) (_ *pgResu
 	batch.Queue(query, args...)
 	c.waiting = nil
 	sent := c.conn.SendBatch(ctx, &batch)
+	var condemned error
 	defer func() {
-		if end := sent.Close(); err == nil {
+		end := sent.Close()
+		if condemned != nil { // what followed must not be committed
+			err = errors.Join(condemned, c.conn.Close(ctx))
+		} else if err == nil {
 			err = end
 		}
 	}()
 	for _, w := range before {
+		if w.check != nil {
+			var n int64
+			if err := sent.QueryRow().Scan(&n); err != nil {
+				return nil, err
+			}
+			if condemned = w.check(n); condemned != nil {
+				return nil, condemned
+			}
+			continue
+		}
 		if _, err := sent.Exec(); err != nil {
 			if w.work {
 				err = fmt.Errorf("%w in %s", err, firstWords(w.text))

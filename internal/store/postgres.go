@@ -65,7 +65,7 @@ func redact(path string) string {
 }
 
 // openPostgres makes the pools. Nothing is connected yet.
-func openPostgres(path string, readers int) (pools, error) {
+func openPostgres(path string, readers int, s *share) (pools, error) {
 	config, err := pgx.ParseConfig(path)
 	if err != nil {
 		return pools{}, fmt.Errorf("database URL %s: %w", redact(path), err)
@@ -94,9 +94,14 @@ func openPostgres(path string, readers int) (pools, error) {
 	if _, set := reading.RuntimeParams["plan_cache_mode"]; !set {
 		reading.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
 	}
+	ready := readyToWrite
+	if s != nil {
+		ready = s.ready
+	}
 	p := pools{
-		write: sql.OpenDB(&pgConnector{config, readyToWrite}),
-		read:  sql.OpenDB(&pgConnector{reading, func(context.Context, *pgx.Conn) error { return nil }}),
+		write: sql.OpenDB(&pgConnector{config, ready, s}),
+		read:  sql.OpenDB(&pgConnector{reading, func(context.Context, *pgx.Conn) error { return nil }, nil}),
+		watch: config,
 	}
 	p.write.SetMaxOpenConns(1)
 	p.read.SetMaxOpenConns(readers + 1) // one for Optimize
@@ -115,25 +120,33 @@ const writerLock = `hashtextextended('parley writer of ' || current_schema(), 0)
 // lockPatience is how long to wait for a lock whose holder may just be ending.
 const lockPatience = time.Second
 
-// readyToWrite takes the lock, and sees to it that a commit is durable.
-func readyToWrite(ctx context.Context, c *pgx.Conn) error {
+// durable sees to it that a commit on a connection is durable, and names the
+// schema that it writes to.
+func durable(ctx context.Context, c *pgx.Conn) (string, error) {
 	var schema *string
-	var encoding, commit, fsync string
-	err := c.QueryRow(ctx, `SELECT current_schema(), current_setting('server_encoding'), current_setting('synchronous_commit'), current_setting('fsync')`).
-		Scan(&schema, &encoding, &commit, &fsync)
+	var encoding, commit string
+	err := c.QueryRow(ctx, `SELECT current_schema(), current_setting('server_encoding'), current_setting('synchronous_commit')`).
+		Scan(&schema, &encoding, &commit)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if schema == nil {
-		return errors.New("the search_path names no schema that exists: create it, or name another in the URL (?search_path=…)")
+		return "", errors.New("the search_path names no schema that exists: create it, or name another in the URL (?search_path=…)")
 	}
 	if encoding != "UTF8" {
-		return fmt.Errorf("the database's encoding is %s: create it with ENCODING 'UTF8'", encoding)
+		return "", fmt.Errorf("the database's encoding is %s: create it with ENCODING 'UTF8'", encoding)
 	}
 	if commit == "off" {
-		if _, err := c.Exec(ctx, `SET synchronous_commit = on`); err != nil {
-			return err
-		}
+		_, err = c.Exec(ctx, `SET synchronous_commit = on`)
+	}
+	return *schema, err
+}
+
+// readyToWrite takes the lock, and sees to it that a commit is durable.
+func readyToWrite(ctx context.Context, c *pgx.Conn) error {
+	schema, err := durable(ctx, c)
+	if err != nil {
+		return err
 	}
 	var locked bool
 	if err := c.QueryRow(ctx, `SELECT pg_try_advisory_lock(`+writerLock+`)`).Scan(&locked); err != nil || locked {
@@ -144,7 +157,7 @@ func readyToWrite(ctx context.Context, c *pgx.Conn) error {
 	}
 	_, err = c.Exec(ctx, `SELECT pg_advisory_lock(`+writerLock+`)`)
 	if pgCode(err) == "55P03" { // lock_not_available
-		return inUse(ctx, c, *schema)
+		return inUse(ctx, c, schema)
 	}
 	if err != nil {
 		return err
@@ -166,7 +179,7 @@ func inUse(ctx context.Context, c *pgx.Conn, schema string) error {
 	case err != nil && !errors.Is(err, pgx.ErrNoRows):
 		return err
 	}
-	return fmt.Errorf("%w by %s: stop it, or give this node a database or schema (now %q) of its own", ErrInUse, owner, schema)
+	return fmt.Errorf("%w by %s: stop it, or give this node a database or schema (now %q) of its own; for processes of one node that stand by for each other, set standby in the configuration of each", ErrInUse, owner, schema)
 }
 
 // pgCode is the SQLSTATE of an error of the server, else "".

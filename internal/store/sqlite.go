@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
 )
@@ -72,7 +73,10 @@ func questionMarks(query string) string {
 }
 
 // pools are database/sql's handles: one connection to write, some to read.
-type pools struct{ write, read *sql.DB }
+type pools struct {
+	write, read *sql.DB
+	watch       *pgx.ConnConfig // for a connection of its own; nil for a file
+}
 
 func (p pools) close() error { return errors.Join(p.write.Close(), p.read.Close()) }
 

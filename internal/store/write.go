@@ -44,6 +44,9 @@ func (db *DB) Write(ctx context.Context, f func(tx *Tx) error) error {
 	if db.readOnly {
 		return ErrReadOnly
 	}
+	if db.share != nil && db.share.lost.Load() {
+		return ErrOvertaken
+	}
 	db.waiting.Add(1)
 	defer db.waiting.Add(-1)
 	w := &write{ctx: ctx, f: f, result: make(chan error, 1)}

@@ -36,6 +36,7 @@ import (
 type Config struct {
 	Listen      string       // host:port to accept peers on; port 0 takes a free one
 	Listener    net.Listener // plain TCP listener to use instead of Listen
+	Late        bool         // bind Listen when Serve begins: until then peers are refused and try another endpoint. Its port must be fixed
 	Certificate tls.Certificate
 	Logger      *slog.Logger // slog.Default if nil
 }
@@ -97,7 +98,13 @@ func New(cfg Config) (*Exchange, error) {
 		return nil, errors.New("mtls: Config.Certificate is empty; load the node's certificate and its private key")
 	}
 	listener := cfg.Listener
-	if listener == nil {
+	var addr net.Addr
+	if cfg.Late {
+		var err error
+		if addr, err = net.ResolveTCPAddr("tcp", cfg.Listen); err != nil {
+			return nil, fmt.Errorf("mtls: listen on %q: %w", cfg.Listen, err)
+		}
+	} else if listener == nil {
 		if cfg.Listen == "" {
 			return nil, errors.New("mtls: neither Config.Listen nor Config.Listener is set; give the host:port that peers reach this node at")
 		}
@@ -107,12 +114,13 @@ func New(cfg Config) (*Exchange, error) {
 		}
 	}
 	e := &Exchange{
-		cert:     cfg.Certificate,
-		log:      cfg.Logger,
-		limits:   defaultLimits(),
-		addr:     listener.Addr(),
-		listener: listener,
-		peers:    make(map[wire.Hash]*peer),
+		cert:   cfg.Certificate,
+		log:    cfg.Logger,
+		limits: defaultLimits(),
+		peers:  make(map[wire.Hash]*peer),
+	}
+	if e.addr = addr; listener != nil {
+		e.addr, e.listener = listener.Addr(), listener
 	}
 	if e.log == nil {
 		e.log = slog.Default()

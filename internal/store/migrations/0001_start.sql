@@ -9,6 +9,32 @@ CREATE TABLE meta (
   value TEXT NOT NULL
 );
 
+-- The processes that share the database ----------------------------------------
+-- See standby.go. Empty with SQLite, and with one process.
+
+CREATE TABLE processes (
+  id      TEXT PRIMARY KEY,   -- new with each start
+  name    TEXT NOT NULL,
+  api     TEXT NOT NULL,
+  lease   BIGINT NOT NULL,    -- nanoseconds of silence after which it is removed
+  backend BIGINT NOT NULL,    -- the server's process id of its watching connection
+  started BIGINT NOT NULL,
+  seen    BIGINT NOT NULL     -- its last beat
+);
+
+CREATE TABLE lease (
+  one     BIGINT PRIMARY KEY, -- 1: there is one row
+  term    BIGINT NOT NULL,
+  process TEXT NOT NULL,      -- the active one; of no process if it left
+  since   BIGINT NOT NULL
+);
+
+-- Which process delivers a subscription that an application is connected for.
+CREATE TABLE consumers (
+  subscription TEXT PRIMARY KEY,
+  process      TEXT NOT NULL
+);
+
 -- The ledger as this node has read it -----------------------------------------
 
 -- Every record of the network contract except the bodies of pins.
