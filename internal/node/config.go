@@ -333,6 +333,7 @@ func (c *Config) checkNamespace(hasNetwork bool) error {
 	}
 	c.Events.check(wrong.bad)
 	c.Contracts.check(wrong.bad)
+	c.Retention.check(wrong.bad)
 	if c.Keys.PassphraseFile != "" && c.Keys.PassphraseEnv != "" {
 		wrong.bad("keys", "passphraseFile and passphraseEnv are both set; keep one")
 	}
