@@ -24,7 +24,7 @@ import (
 // hash or number can look like it.
 const secret = `{"patient":"Xaver Unverwechselbar-Zauberlehrling"}`
 
-const trace = "Unverwechselbar-Zauberlehrling"
+const needle = "Unverwechselbar-Zauberlehrling"
 
 // erasure waits until something is erased at the member, and gives the message.
 func (m *Member) erased(id wire.UUID) *store.Message {
@@ -90,7 +90,7 @@ func (m *Member) gone(id wire.UUID) {
 		}
 		return err == nil, err
 	})
-	if files := m.traces(trace); len(files) > 0 {
+	if files := m.traces(needle); len(files) > 0 {
 		t.Errorf("%s: the value is still in %v", m.Name, files)
 	}
 }
@@ -150,7 +150,7 @@ func TestErasure(t *testing.T) {
 		ids = append(ids, a.Private(value, []*Member{b}, "t").Header.ID)
 	}
 	net.agree("t", ids, a, b)
-	if !storetest.Postgres() && len(b.traces(trace)) == 0 {
+	if !storetest.Postgres() && len(b.traces(needle)) == 0 {
 		t.Fatal("the value is not found where it is: the test would prove nothing")
 	}
 	done := a.erase(ids[2])
@@ -272,7 +272,7 @@ func TestLegalHold(t *testing.T) {
 		if why := status.Requests[0].Answers[0].Reason; !strings.Contains(why, hold.ID.String()) || strings.Contains(why, "case 18") {
 			t.Errorf("the refusal says %q: it must name the hold and not what it is about", why)
 		}
-		if len(b.traces(trace)) == 0 && !storetest.Postgres() {
+		if len(b.traces(needle)) == 0 && !storetest.Postgres() {
 			t.Error("the held value is gone")
 		}
 		// The hold is lifted, and an operator decides anew.
@@ -555,7 +555,7 @@ func TestEraseBlobsAndUnpinned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := retained(t, 3, message.RequestsAccept)
 		a, b := net.Members[0], net.Members[1]
-		content := bytes.Repeat([]byte(trace+"."), 1<<16) // several chunks
+		content := bytes.Repeat([]byte(needle+"."), 1<<16) // several chunks
 		first := a.Attach(content, []*Member{b}, "scans").Header.ID
 		second := a.Attach(content, []*Member{b}, "scans").Header.ID
 		net.agree("scans", []wire.UUID{first, second}, a, b)
