@@ -16,7 +16,7 @@ type need struct {
 var granted = map[need][]string{
 	// Records and proofs.
 	{role: access.Auditor}: {
-		"getNamespaces", "getNamespace", "getStatus", "getStatusMultiparty", "getStatusLedger", "getStatusPeers", "getStatusIncidents", "getStatusBatchManager",
+		"getNamespaces", "getNamespace", "getStatus", "getStatusMultiparty", "getStatusLedger", "getStatusPeers", "getStatusIncidents", "getStatusStandby", "getStatusBatchManager",
 		"getMsgs", "getMsgByID", "getMsgData", "getMsgEvents", "getMsgTxn",
 		"getData", "getDataByID", "getDataMsgs", "getDatatypes", "getDatatypeByName",
 		"getGroups", "getGroupByHash", "getBatches", "getBatchByID", "getPins", "getNextPins",

@@ -60,6 +60,9 @@ func (c *connection) run() {
 	}()
 	c.deliveries.Go(c.keepAlive)
 	if err := c.autoStart(c.request.URL.Query()); err != nil {
+		if c.away(err) {
+			return
+		}
 		// Told, but no reason to part: the client may yet send a start frame.
 		if c.writeError(err) != nil {
 			return
@@ -78,11 +81,24 @@ func (c *connection) run() {
 		}
 		c.alive()
 		if err := c.handle(text); err != nil {
+			if c.away(err) {
+				return
+			}
 			// The client has gone already if this fails.
 			_ = c.writeError(errs.Wrap(err, "FF10176", http.StatusBadRequest, "Invalid data"))
 			return
 		}
 	}
+}
+
+// away closes the connection if its namespace is being started.
+func (c *connection) away(err error) bool {
+	if !errors.Is(err, errAway) {
+		return false
+	}
+	// The client has gone already if this fails.
+	_ = c.ws.Close(websocket.StatusTryAgainLater, errAway.Error())
+	return true
 }
 
 func (c *connection) alive() { c.heard.Store(time.Now().UnixNano()) }
@@ -124,6 +140,9 @@ func (c *connection) start(in *startFrame) error {
 	subs, known := c.server.subscriptions(in.Namespace)
 	if !known {
 		return errs.New("FF10436", http.StatusNotFound, "There is no namespace %q", in.Namespace)
+	}
+	if subs == nil {
+		return errAway
 	}
 	transport := Transport(c.deliver)
 	if authorize := c.server.cfg.Authorize; authorize != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -86,12 +87,12 @@ func (s *WebSockets) Add(n *Subscriptions) {
 	s.namespaces[n.log.namespace] = n
 }
 
-// Remove ends serving a namespace: the connections that have a subscription of
-// it are closed in order, and their clients connect again. ctx bounds how long
-// that takes.
+// Remove ends serving a namespace until Add: the connections that have a
+// subscription of it are closed in order, and their clients are told to connect
+// again until it is back. ctx bounds how long that takes.
 func (s *WebSockets) Remove(ctx context.Context, namespace string) {
 	s.mu.Lock()
-	delete(s.namespaces, namespace)
+	s.namespaces[namespace] = nil
 	var conns []*connection
 	for c := range s.conns {
 		if c.serves(namespace) {
@@ -109,7 +110,20 @@ func (s *WebSockets) Remove(ctx context.Context, namespace string) {
 	ended.Wait()
 }
 
-// subscriptions are those of a namespace, if it is served.
+// Forget ends Remove for a namespace that will not be back: it is unknown then.
+func (s *WebSockets) Forget(namespace string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.namespaces[namespace] == nil {
+		delete(s.namespaces, namespace)
+	}
+}
+
+// errAway closes a connection whose namespace is being started.
+var errAway = errors.New("the namespace is being started: connect again")
+
+// subscriptions are those of a namespace, if it is known; nil while it is being
+// started.
 func (s *WebSockets) subscriptions(namespace string) (*Subscriptions, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -386,6 +386,7 @@ func (h *Host) apply(ctx context.Context, c *Config, fail context.CancelCauseFun
 		h.mu.Unlock()
 		if n == nil {
 			h.surface.Removed(name)
+			h.sockets.Forget(name)
 		}
 	}
 	for name, n := range wanted {
