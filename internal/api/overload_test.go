@@ -6,7 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/parley-node/parley/internal/api"
 	"github.com/parley-node/parley/internal/nodetest"
@@ -83,7 +85,11 @@ func TestOverloadOfAPeer(t *testing.T) {
 	t.Parallel()
 	net := nodetest.Network(t, 2)
 	a, b := net.Members[0], net.Members[1]
-	s := serve(t, a, func(d *api.Deps) { d.Limits.ReadyMessages = 10 })
+	var later atomic.Int64 // the node's clock is so much ahead
+	s := serve(t, a, func(d *api.Deps) {
+		d.Limits.ReadyMessages = 10
+		d.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	})
 	first := a.Private(`"the group is made"`, []*nodetest.Member{b}, "overload")
 	b.Confirmed(first.Header.ID)
 	b.Stop()
@@ -106,5 +112,6 @@ func TestOverloadOfAPeer(t *testing.T) {
 	for _, id := range ids {
 		b.Confirmed(id)
 	}
+	later.Store(int64(time.Minute)) // as long as the answers said, and more
 	s.post("messages/private", body).is(202, "")
 }
