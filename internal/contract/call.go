@@ -32,6 +32,9 @@ type CallRequest struct {
 	Errors         []abi.Error     `json:"errors,omitempty"`
 	Options        json.RawMessage `json:"options,omitempty"` // see Options
 	IdempotencyKey string          `json:"idempotencyKey,omitempty"`
+	// Message would be carried by the transaction. It is read to be refused: an
+	// application must not take a message for sent that was ignored.
+	Message json.RawMessage `json:"message,omitempty" openapi:"-"`
 }
 
 // Options say how a transaction is to be made. Numbers are decimal or, with 0x,
@@ -172,6 +175,9 @@ func messageOf(key wire.Address, to *wire.Address, data []byte, o Options) ether
 // prepare resolves a request: which method, of which contract, with which data,
 // signed by whom.
 func (s *Service) prepare(ctx context.Context, r *CallRequest) (*prepared, error) {
+	if !empty(r.Message) {
+		return nil, errs.BadRequest("FF10414", "field %q: messages carried by contract transactions are not in this version of Parley; send the message by itself, and leave the field out", "message")
+	}
 	p := &prepared{errors: r.Errors}
 	switch {
 	case r.Method != nil:

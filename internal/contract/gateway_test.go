@@ -262,11 +262,13 @@ func TestRefusedCalls(t *testing.T) {
 		"value not payable":  {CallRequest{Interface: &ffi, MethodPath: "set", Location: at, Input: json.RawMessage(`{"x":1}`), Options: json.RawMessage(`{"value": 1}`)}, "FF10320", "takes no value"},
 		"too little gas":     {CallRequest{Interface: &ffi, MethodPath: "set", Location: at, Input: json.RawMessage(`{"x":1}`), Options: json.RawMessage(`{"gas": 21500}`)}, "FF10111", "gas"},
 		"no funds":           {CallRequest{Interface: &ffi, MethodPath: "pay", Location: at, Options: json.RawMessage(`{"value": "1000000000000000000"}`)}, "FF10111", "funds"},
+		"message":            {CallRequest{Interface: &ffi, MethodPath: "set", Location: at, Input: json.RawMessage(`{"x":1}`), Message: json.RawMessage(`{"data":[{"value":"x"}]}`)}, "FF10414", "\"message\""},
+		"message in a query": {CallRequest{Interface: &ffi, MethodPath: "value", Location: at, Message: json.RawMessage(`{}`)}, "FF10414", "not in this version"},
 		"key that is absent": {CallRequest{Interface: &ffi, MethodPath: "set", Location: at, Input: json.RawMessage(`{"x":1}`), Key: "0x" + strings.Repeat("01", 20)}, "FF10354", "private key is not at this node"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var err error
-			if name == "no contract there" || name == "nested" {
+			if name == "no contract there" || name == "nested" || name == "message in a query" {
 				_, err = w.Query(ctx, c.request)
 			} else {
 				_, err = w.Invoke(ctx, c.request)

@@ -12,7 +12,7 @@ import (
 // Schemas gathers the JSON schemas of Go types, by name. Structs become
 // components that are referred to; a field without omitempty is required, unless
 // it has the tag openapi:"optional", or its type is one that requests use, where
-// the reader decides what it needs.
+// the reader decides what it needs. A field with the tag openapi:"-" is left out.
 type Schemas struct {
 	leaves map[reflect.Type]Object // types whose JSON their structure does not show
 	inputs map[reflect.Type]bool   // types that requests use
@@ -141,7 +141,7 @@ func (s *Schemas) fields(t reflect.Type, to Object, required map[string]bool) {
 	}
 	for _, f := range own {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "-" || !f.IsExported() {
+		if name == "-" || !f.IsExported() || f.Tag.Get("openapi") == "-" {
 			continue
 		}
 		if name == "" {

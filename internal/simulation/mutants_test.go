@@ -17,7 +17,8 @@ var (
 
 // TestMutants plants each mistake of mutants/*.patch in a copy of the module
 // and shows that the simulation finds it. The head of a patch says what is
-// wrong; one that is not found says why on a line "Survives:".
+// wrong; one that is not found says why on a line "Survives:". Without -mutants
+// it shows that each patch still applies.
 func TestMutants(t *testing.T) {
 	patches, err := filepath.Glob("mutants/*.patch")
 	if err != nil {
@@ -29,6 +30,7 @@ func TestMutants(t *testing.T) {
 		if m.survives == "" {
 			classes[m.class]++
 		}
+		m.applies(t)
 		if *mutants {
 			t.Run(strings.TrimSuffix(filepath.Base(path), ".patch"), func(t *testing.T) { m.plant(t) })
 		}
@@ -67,6 +69,25 @@ func readMutant(t *testing.T, path string) mutant {
 		t.Errorf("%s does not say its class and mistake before the difference", path)
 	}
 	return m
+}
+
+// applies shows that the patch fits today's code, which it leaves alone. Git
+// looks for no repository above the module, where the paths would mean others.
+func (m mutant) applies(t *testing.T) {
+	patch, err := filepath.Abs(m.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("git", "apply", "--check", patch)
+	c.Dir = root
+	c.Env = append(c.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(root))
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("%s does not apply (%v); write it anew:\n%s", m.path, err, out)
+	}
 }
 
 // plant applies the patch to a copy of the module and runs seeds on it.
