@@ -115,6 +115,13 @@ func IsOverload(err error) bool {
 	return hasStatus(err, http.StatusTooManyRequests) || hasStatus(err, http.StatusServiceUnavailable)
 }
 
+// IsStarting reports whether the node runs, and the namespace does not yet: try
+// again in a moment.
+func IsStarting(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Code == "FF10441"
+}
+
 func hasStatus(err error, status int) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Status == status

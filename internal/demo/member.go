@@ -74,7 +74,7 @@ func (m *Member) confirmed(ctx context.Context, id string) (msg *client.Message,
 		got, err := m.API.Message(ctx, id)
 		var answer *client.Error
 		switch {
-		case client.IsNotFound(err), err != nil && !errors.As(err, &answer):
+		case client.IsNotFound(err), client.IsStarting(err), err != nil && !errors.As(err, &answer):
 			return false, nil // not here yet, or the node is only just starting
 		case err != nil:
 			return false, fmt.Errorf("%s: %w", m.Name, err)

@@ -324,7 +324,7 @@ func (m *Member) write(ctx context.Context, acknowledged func(int)) error {
 		if err == nil || client.IsDuplicate(err) {
 			n++
 			acknowledged(n)
-		} else if refused := new(client.Error); errors.As(err, &refused) && refused.Status < 500 {
+		} else if refused := new(client.Error); errors.As(err, &refused) && refused.Status < 500 && !client.IsStarting(err) {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
 		select {
