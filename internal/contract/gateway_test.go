@@ -3,6 +3,7 @@ package contract
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -244,6 +245,8 @@ func TestRefusedCalls(t *testing.T) {
 	w := newWorld(t, ethtest.Options{})
 	ctx := t.Context()
 	at, ffi := w.sample()
+	var carrier CallRequest // as a client writes it
+	must(t, json.Unmarshal(fmt.Appendf(nil, `{"interface": %q, "methodPath": "set", "location": %s, "input": {"x": 1}, "message": {"data": [{"value": "x"}]}}`, ffi, at), &carrier))
 	for name, c := range map[string]struct {
 		request    CallRequest
 		code, text string
@@ -262,7 +265,7 @@ func TestRefusedCalls(t *testing.T) {
 		"value not payable":  {CallRequest{Interface: &ffi, MethodPath: "set", Location: at, Input: json.RawMessage(`{"x":1}`), Options: json.RawMessage(`{"value": 1}`)}, "FF10320", "takes no value"},
 		"too little gas":     {CallRequest{Interface: &ffi, MethodPath: "set", Location: at, Input: json.RawMessage(`{"x":1}`), Options: json.RawMessage(`{"gas": 21500}`)}, "FF10111", "gas"},
 		"no funds":           {CallRequest{Interface: &ffi, MethodPath: "pay", Location: at, Options: json.RawMessage(`{"value": "1000000000000000000"}`)}, "FF10111", "funds"},
-		"message":            {CallRequest{Interface: &ffi, MethodPath: "set", Location: at, Input: json.RawMessage(`{"x":1}`), Message: json.RawMessage(`{"data":[{"value":"x"}]}`)}, "FF10414", "\"message\""},
+		"message":            {carrier, "FF10414", `field "message"`},
 		"message in a query": {CallRequest{Interface: &ffi, MethodPath: "value", Location: at, Message: json.RawMessage(`{}`)}, "FF10414", "not in this version"},
 		"key that is absent": {CallRequest{Interface: &ffi, MethodPath: "set", Location: at, Input: json.RawMessage(`{"x":1}`), Key: "0x" + strings.Repeat("01", 20)}, "FF10354", "private key is not at this node"},
 	} {

@@ -125,23 +125,23 @@ type Gateway struct {
 
 // gateway opens the connection for contracts. The chain need not be reachable
 // yet.
-func (p *Process) gateway(ks keys.Keys, ledger evm.Config) (*Gateway, error) {
-	c := p.Config.Contracts
-	cfg := ethereum.Config{URLs: ledger.URLs, WebSocket: ledger.WebSocket, ChainID: ledger.ChainID, Confirmations: c.Confirmations, Logger: p.log}
+func (ns *Namespace) gateway(ks keys.Keys, ledger evm.Config) (*Gateway, error) {
+	c := ns.Config.Contracts
+	cfg := ethereum.Config{URLs: ledger.URLs, WebSocket: ledger.WebSocket, ChainID: ledger.ChainID, Confirmations: c.Confirmations, Logger: ns.log}
 	signers := keys.Signers{keys.Local{Keys: ks}}
 	if c.Keystore != nil {
-		o := keystore.Options{Log: p.log}
+		o := keystore.Options{Log: ns.log}
 		if c.Keystore.PassphraseFile != "" {
-			o.PassphraseFile = p.Config.path(c.Keystore.PassphraseFile)
+			o.PassphraseFile = ns.Config.path(c.Keystore.PassphraseFile)
 		}
-		folder, err := keystore.Open(p.Config.path(c.Keystore.Dir), o)
+		folder, err := keystore.Open(ns.Config.path(c.Keystore.Dir), o)
 		if err != nil {
 			return nil, fmt.Errorf("contracts.keystore: %w", err)
 		}
 		signers = append(signers, folder)
 	}
 	if c.Signer != nil {
-		service, err := c.Signer.open(p.Config.path)
+		service, err := c.Signer.open(ns.Config.path)
 		if err != nil {
 			return nil, err
 		}
@@ -153,7 +153,7 @@ func (p *Process) gateway(ks keys.Keys, ledger evm.Config) (*Gateway, error) {
 	}
 	fees := c.Fees
 	if fees == "" {
-		fees = cmp.Or(p.Config.Ledger.Fees, "auto")
+		fees = cmp.Or(ns.Config.Ledger.Fees, "auto")
 	}
 	var err error
 	if g.Fees, err = ethereum.ParseFeePolicy(fees, c.GasPrice, c.MaxGasPrice); err != nil {

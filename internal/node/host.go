@@ -49,8 +49,8 @@ type server struct {
 // slot is a namespace of the host.
 type slot struct {
 	config *Config
-	fresh  *Process // opened, not run yet
-	failed error    // why it was not opened at first
+	fresh  *Namespace // opened, not run yet
+	failed error      // why it was not opened at first
 	stop   context.CancelFunc
 	done   chan struct{} // closed when it has ended
 }
@@ -261,15 +261,15 @@ func (h *Host) keep(ctx context.Context, s *slot) error {
 	log := h.logger(s.config)
 	overtaken := false
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
-		p, err := s.fresh, s.failed
+		ns, err := s.fresh, s.failed
 		h.mu.Lock()
 		s.fresh, s.failed = nil, nil
 		h.mu.Unlock()
-		if p == nil && err == nil {
-			p, err = openNamespace(ctx, s.config, log, h.shared.Version)
+		if ns == nil && err == nil {
+			ns, err = openNamespace(ctx, s.config, log, h.shared.Version)
 		}
 		if err == nil {
-			err = h.serve(ctx, s, p)
+			err = h.serve(ctx, s, ns)
 		}
 		// One that was overtaken by another process of its node starts over and
 		// stands by: nothing that it remembers may be relied on.
@@ -297,20 +297,20 @@ func (h *Host) keep(ctx context.Context, s *slot) error {
 }
 
 // serve runs a namespace with its API.
-func (h *Host) serve(ctx context.Context, s *slot, p *Process) error {
+func (h *Host) serve(ctx context.Context, s *slot, ns *Namespace) error {
 	d := described(s.config)
-	d.Created = p.created
-	p.retire = func() {
+	d.Created = ns.created
+	ns.retire = func() {
 		// What goes on for long ends first, then the other calls.
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 		defer cancel()
-		p.streams.Close()
+		ns.streams.Close()
 		h.sockets.Remove(stop, d.Name)
 		h.surface.Starting(d, nil)
 	}
-	h.sockets.Add(p.Subscriptions)
-	h.surface.Started(d, p.surface(h.shared))
-	return p.run(ctx)
+	h.sockets.Add(ns.Subscriptions)
+	h.surface.Started(d, ns.surface(h.shared))
+	return ns.run(ctx)
 }
 
 // Reset reads the configuration again. It returns what is wrong with it, and

@@ -30,9 +30,9 @@ import (
 	"github.com/parley-node/parley/wire"
 )
 
-// Process is one namespace with all that it needs from its machine: database,
+// Namespace is one namespace with all that it needs from its machine: database,
 // keys, connections, and its validator of the bundled ledger.
-type Process struct {
+type Namespace struct {
 	*Node
 	Config *Config
 
@@ -52,99 +52,99 @@ type Process struct {
 // openNamespace opens what the configuration names, and nothing runs yet. It is
 // the one place that chooses drivers. An unreachable ledger is no error: the node
 // then runs degraded and says what it waits for.
-func openNamespace(ctx context.Context, c *Config, log *slog.Logger, version string) (p *Process, err error) {
-	p = &Process{Config: c, log: log}
+func openNamespace(ctx context.Context, c *Config, log *slog.Logger, version string) (ns *Namespace, err error) {
+	ns = &Namespace{Config: c, log: log}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.close())
+			err = errors.Join(err, ns.close())
 		}
 	}()
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return p, err
+		return ns, err
 	}
 	// First, for its lock: two processes on one folder must not get further.
-	if p.db, err = store.Open(ctx, store.Options{Path: c.database(), Log: log, Shared: c.shared()}); err != nil {
-		return p, err
+	if ns.db, err = store.Open(ctx, store.Options{Path: c.database(), Log: log, Shared: c.shared()}); err != nil {
+		return ns, err
 	}
-	if p.created, err = p.firstStart(ctx); err != nil {
-		return p, err
+	if ns.created, err = ns.firstStart(ctx); err != nil {
+		return ns, err
 	}
 	ks, err := openKeys(c)
 	if err != nil {
-		return p, err
+		return ns, err
 	}
 	addresses, err := ks.Addresses(ctx)
 	if err != nil {
-		return p, err
+		return ns, err
 	}
-	record, err := p.record(ctx, version)
+	record, err := ns.record(ctx, version)
 	if err != nil {
-		return p, err
+		return ns, err
 	}
 	parts := Parts{
 		Self:      message.Self{Key: addresses[0]},
 		Namespace: c.Namespace, NetworkName: c.NetworkNamespace, ChainID: c.Ledger.ChainID, Contract: c.Ledger.Contract,
-		DB: p.db, Keys: ks, Trace: record, Log: log,
+		DB: ns.db, Keys: ks, Trace: record, Log: log,
 	}
 	if parts.Blobs, err = disk.Open(c.path(c.Blobs.Dir), disk.Options{}); err != nil {
-		return p, err
+		return ns, err
 	}
 	if parts.Outbound, err = c.outbound(); err != nil {
-		return p, err
+		return ns, err
 	}
 	if c.Networked() {
-		if err := p.join(&parts, ks); err != nil {
-			return p, err
+		if err := ns.join(&parts, ks); err != nil {
+			return ns, err
 		}
 	} else if len(c.Contracts.URLs) > 0 {
-		if p.chain, err = p.gateway(ks, evm.Config{}); err != nil {
-			return p, err
+		if ns.chain, err = ns.gateway(ks, evm.Config{}); err != nil {
+			return ns, err
 		}
 	}
-	parts.Gateway = p.chain
-	if p.Node, err = New(ctx, parts); err != nil {
-		return p, err
+	parts.Gateway = ns.chain
+	if ns.Node, err = New(ctx, parts); err != nil {
+		return ns, err
 	}
-	p.space = p.newSpace()
-	p.streams = event.NewStreams(p.Subscriptions, event.StreamConfig{Source: p.source(), Logger: log})
-	return p, nil
+	ns.space = ns.newSpace()
+	ns.streams = event.NewStreams(ns.Subscriptions, event.StreamConfig{Source: ns.source(), Logger: log})
+	return ns, nil
 }
 
 // record writes down what happens, in the log and for a collector if there is
 // one.
-func (p *Process) record(ctx context.Context, version string) (*trace.Recorder, error) {
-	c := p.Config
+func (ns *Namespace) record(ctx context.Context, version string) (*trace.Recorder, error) {
+	c := ns.Config
 	if c.Tracing.OTLP == "" {
-		return trace.NewRecorder(p.log, nil, 0), nil
+		return trace.NewRecorder(ns.log, nil, 0), nil
 	}
 	var err error
-	if p.traces, err = otlp.New(ctx, c.Tracing.OTLP, cmp.Or(c.Node.Name, c.Namespace), c.Org.Name, version); err != nil {
+	if ns.traces, err = otlp.New(ctx, c.Tracing.OTLP, cmp.Or(c.Node.Name, c.Namespace), c.Org.Name, version); err != nil {
 		return nil, err
 	}
-	return trace.NewRecorder(p.log, p.traces.Export, cmp.Or(c.Tracing.Sample, 1)), nil
+	return trace.NewRecorder(ns.log, ns.traces.Export, cmp.Or(c.Tracing.Sample, 1)), nil
 }
 
 // join adds what connects a member to its network.
-func (p *Process) join(parts *Parts, ks *file.Keys) error {
-	c := p.Config
+func (ns *Namespace) join(parts *Parts, ks *file.Keys) error {
+	c := ns.Config
 	cert, certHash, err := c.certificate()
 	if err != nil {
 		return err
 	}
-	if p.exchange, err = mtls.New(mtls.Config{Listen: c.Exchange.Listen, Late: c.Standby != nil, Certificate: cert, Logger: p.log}); err != nil {
+	if ns.exchange, err = mtls.New(mtls.Config{Listen: c.Exchange.Listen, Late: c.Standby != nil, Certificate: cert, Logger: ns.log}); err != nil {
 		return err
 	}
 	parts.Self = message.Self{
 		Org: c.OrgID(), Name: c.Org.Name, Salt: c.Org.Salt, Key: parts.Self.Key, Node: c.Node.ID, NodeName: c.Node.Name,
 	}
-	chain, err := p.openLedger(ks)
+	chain, err := ns.openLedger(ks)
 	if err != nil {
 		return err
 	}
-	if p.chain, err = p.gateway(ks, chain); err != nil {
+	if ns.chain, err = ns.gateway(ks, chain); err != nil {
 		return err
 	}
-	parts.Ledger, parts.Exchange = p.ledger, p.exchange
+	parts.Ledger, parts.Exchange = ns.ledger, ns.exchange
 	parts.Profile = ledger.NodeProfile{CertHash: certHash, SealKey: ks.SealKey(), Endpoints: c.Exchange.Advertise}
 	parts.Retention = c.Retention.retention()
 	parts.Founding, err = readFounding(c)
@@ -152,9 +152,9 @@ func (p *Process) join(parts *Parts, ks *file.Keys) error {
 }
 
 // firstStart is when the namespace was started for the first time.
-func (p *Process) firstStart(ctx context.Context) (at store.Time, err error) {
+func (ns *Namespace) firstStart(ctx context.Context) (at store.Time, err error) {
 	now := store.At(time.Now())
-	err = p.db.Write(ctx, func(tx *store.Tx) error {
+	err = ns.db.Write(ctx, func(tx *store.Tx) error {
 		text, err := tx.Meta(store.MetaCreated)
 		if err != nil {
 			return err
@@ -233,26 +233,26 @@ func FirstLine(path string) (string, error) {
 
 // openLedger prepares the connection to the chain. The bundled ledger's
 // endpoint is the validator that this process supervises.
-func (p *Process) openLedger(ks *file.Keys) (evm.Config, error) {
-	c := &p.Config.Ledger
+func (ns *Namespace) openLedger(ks *file.Keys) (evm.Config, error) {
+	c := &ns.Config.Ledger
 	fees, err := evm.ParseFees(c.Fees)
 	if err != nil {
 		return evm.Config{}, err
 	}
 	cfg := evm.Config{
 		URLs: c.URLs, WebSocket: c.WebSocket, Contract: c.Contract, FromBlock: c.FromBlock, ChainID: c.ChainID,
-		Keys: ks, Fees: fees, Logger: p.log,
+		Keys: ks, Fees: fees, Logger: ns.log,
 	}
 	switch {
 	case c.Bundled != nil:
-		p.validator = newValidator(p.Config, p.log)
+		ns.validator = newValidator(ns.Config, ns.log)
 		cfg.URLs, cfg.WebSocket = []string{"http://" + c.Bundled.RPC}, "ws://"+c.Bundled.RPC
 	case len(c.URLs) == 0:
 		return cfg, errors.New("ledger: neither bundled nor urls is set")
 	}
-	p.ledger = &lateLedger{retry: make(chan struct{}, 1), open: func(ctx context.Context) (*evm.Ledger, error) {
+	ns.ledger = &lateLedger{retry: make(chan struct{}, 1), open: func(ctx context.Context) (*evm.Ledger, error) {
 		cfg := cfg
-		err := p.db.Read(ctx, func(tx *store.Tx) (err error) {
+		err := ns.db.Read(ctx, func(tx *store.Tx) (err error) {
 			cfg.Known.Record, cfg.Known.Running, cfg.Known.Final, err = message.Cursor(tx)
 			return err
 		})
@@ -261,25 +261,25 @@ func (p *Process) openLedger(ks *file.Keys) (evm.Config, error) {
 		}
 		return evm.Open(ctx, cfg)
 	}}
-	if p.validator != nil {
-		p.validator.running = p.ledger.woken
+	if ns.validator != nil {
+		ns.validator.running = ns.ledger.woken
 	}
 	return cfg, nil
 }
 
 // surface is the namespace's API, within that of the process.
-func (p *Process) surface(shared api.Deps) *api.API {
+func (ns *Namespace) surface(shared api.Deps) *api.API {
 	d := shared
-	d.Namespace, d.NetworkName, d.Description, d.Created = p.Namespace, p.NetworkName, p.Config.Description, p.created
-	d.DB, d.Messages, d.Network, d.Log, d.Subscriptions = p.db, p.Messages, p.Network, p.Events, p.Subscriptions
-	d.Streams, d.Deliveries, d.Blobs = p.streams, p.Deliveries, p.Blobs
-	d.Plugins = api.Plugins(p.Config.Plugins)
-	d.Trace, d.Disk = p.Trace, p.space.forecast
-	if p.ledger != nil || p.chain != nil {
-		d.Contracts = p.Contracts
+	d.Namespace, d.NetworkName, d.Description, d.Created = ns.Namespace, ns.NetworkName, ns.Config.Description, ns.created
+	d.DB, d.Messages, d.Network, d.Log, d.Subscriptions = ns.db, ns.Messages, ns.Network, ns.Events, ns.Subscriptions
+	d.Streams, d.Deliveries, d.Blobs = ns.streams, ns.Deliveries, ns.Blobs
+	d.Plugins = api.Plugins(ns.Config.Plugins)
+	d.Trace, d.Disk = ns.Trace, ns.space.forecast
+	if ns.ledger != nil || ns.chain != nil {
+		d.Contracts = ns.Contracts
 	}
-	if p.ledger != nil {
-		d.Verify, d.Connection, d.ClaimOrg, d.ClaimNode = p.verify, p.connection, p.ClaimOrg, p.ClaimNode
+	if ns.ledger != nil {
+		d.Verify, d.Connection, d.ClaimOrg, d.ClaimNode = ns.verify, ns.connection, ns.ClaimOrg, ns.ClaimNode
 	}
 	return api.New(d)
 }
@@ -288,14 +288,14 @@ func (p *Process) surface(shared api.Deps) *api.API {
 // is of no use. It then stops in the order in which nothing is cut off: the
 // node's workers, the database, and the validator. Whoever calls its API has to
 // have gone before ctx ends.
-func (p *Process) run(ctx context.Context) error {
+func (ns *Namespace) run(ctx context.Context) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
 	validatorCtx, stopValidator := context.WithCancel(context.WithoutCancel(ctx))
 	validatorDone := make(chan error, 1)
 	go func() {
-		err := p.validator.run(validatorCtx)
+		err := ns.validator.run(validatorCtx)
 		if err != nil {
 			fail(err)
 		}
@@ -305,7 +305,7 @@ func (p *Process) run(ctx context.Context) error {
 	workers, stopWorkers := context.WithCancel(context.WithoutCancel(ctx))
 	workersDone := make(chan error, 1)
 	go func() {
-		err := p.work(workers)
+		err := ns.work(workers)
 		if err != nil {
 			fail(err)
 		}
@@ -314,14 +314,14 @@ func (p *Process) run(ctx context.Context) error {
 	measured := make(chan struct{})
 	go func() {
 		defer close(measured)
-		p.space.run(workers)
+		ns.space.run(workers)
 	}()
 	<-ctx.Done()
-	p.log.Info("the node stops")
-	p.retire()
+	ns.log.Info("the node stops")
+	ns.retire()
 	stopWorkers()
 	<-measured
-	err := errors.Join(<-workersDone, p.close())
+	err := errors.Join(<-workersDone, ns.close())
 	stopValidator()
 	err = errors.Join(err, <-validatorDone)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
@@ -331,25 +331,25 @@ func (p *Process) run(ctx context.Context) error {
 }
 
 // close releases what openNamespace opened.
-func (p *Process) close() error {
+func (ns *Namespace) close() error {
 	var err error
-	if p.exchange != nil {
-		err = errors.Join(err, p.exchange.Close())
+	if ns.exchange != nil {
+		err = errors.Join(err, ns.exchange.Close())
 	}
-	if p.ledger != nil {
-		p.ledger.Close()
+	if ns.ledger != nil {
+		ns.ledger.Close()
 	}
-	if p.chain != nil {
-		p.chain.Chain.Close()
+	if ns.chain != nil {
+		ns.chain.Chain.Close()
 	}
-	if p.db != nil {
-		err = errors.Join(err, p.db.Close())
+	if ns.db != nil {
+		err = errors.Join(err, ns.db.Close())
 	}
-	if p.traces != nil {
+	if ns.traces != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		if e := p.traces.Close(ctx); e != nil { // the collector's fault, and not the node's
-			p.log.Warn("the last traces were not sent", "error", e)
+		if e := ns.traces.Close(ctx); e != nil { // the collector's fault, and not the node's
+			ns.log.Warn("the last traces were not sent", "error", e)
 		}
 	}
 	return err
@@ -357,13 +357,13 @@ func (p *Process) close() error {
 
 // verify reads a record from the chain again and compares it with the stored
 // one.
-func (p *Process) verify(ctx context.Context, number uint64) (*api.Inclusion, error) {
+func (ns *Namespace) verify(ctx context.Context, number uint64) (*api.Inclusion, error) {
 	var have *store.Record
-	err := p.db.Read(ctx, func(tx *store.Tx) (err error) { have, err = tx.RecordByNumber(number); return err })
+	err := ns.db.Read(ctx, func(tx *store.Tx) (err error) { have, err = tx.RecordByNumber(number); return err })
 	if err != nil || have == nil {
 		return nil, err
 	}
-	found, err := p.ledger.Verify(ctx, number)
+	found, err := ns.ledger.Verify(ctx, number)
 	if errors.Is(err, evm.ErrNoRecord) {
 		return &api.Inclusion{Number: number, Reason: "the chain holds no such record"}, nil
 	}
@@ -402,16 +402,16 @@ func difference(have *store.Record, chain *ledger.Record) string {
 }
 
 // connection is how this process and its ledger are, for the status pages.
-func (p *Process) connection() api.Connection {
+func (ns *Namespace) connection() api.Connection {
 	c := api.Connection{State: "connected"}
-	if p.db.Shared() && p.db.Term() == 0 {
+	if ns.db.Shared() && ns.db.Term() == 0 {
 		c.State, c.Waiting = "standby", "another process of this node follows the ledger; see status/standby"
 		return c
 	}
-	opened, err := p.ledger.state()
+	opened, err := ns.ledger.state()
 	broken := false
 	if opened != nil {
-		err, broken = p.FeedError()
+		err, broken = ns.FeedError()
 	}
 	switch {
 	case broken:
@@ -421,8 +421,8 @@ func (p *Process) connection() api.Connection {
 	case opened == nil:
 		c.State, c.Waiting = "waiting", "the first connection to the ledger is being made"
 	}
-	if p.validator != nil {
-		c.Validator = p.validator.status()
+	if ns.validator != nil {
+		c.Validator = ns.validator.status()
 	}
 	return c
 }

@@ -48,11 +48,11 @@ type spaceSample struct {
 }
 
 // space is that of the process.
-func (p *Process) newSpace() *space {
-	c := p.Config
-	s := &space{folder: c.Dir, now: time.Now, free: freeBytes, log: p.log}
+func (ns *Namespace) newSpace() *space {
+	c := ns.Config
+	s := &space{folder: c.Dir, now: time.Now, free: freeBytes, log: ns.log}
 	s.parts = []spacePart{
-		{"database", p.db.OnFile(), p.db.Size},
+		{"database", ns.db.OnFile(), ns.db.Size},
 		{"blobs", true, folderSize(c.path(c.Blobs.Dir))},
 	}
 	if c.Ledger.Bundled != nil {

@@ -57,9 +57,9 @@ func (c *Config) shared() *store.Shared {
 
 // work runs the node's workers until ctx ends: from now on, or, among processes
 // that share a database, from when this one has the lease.
-func (p *Process) work(ctx context.Context) error {
-	if !p.db.Shared() {
-		return p.Node.Run(ctx)
+func (ns *Namespace) work(ctx context.Context) error {
+	if !ns.db.Shared() {
+		return ns.Node.Run(ctx)
 	}
 	// The workers end first, while this process still has its place.
 	place, leave := context.WithCancel(context.WithoutCancel(ctx))
@@ -67,9 +67,9 @@ func (p *Process) work(ctx context.Context) error {
 	active, changed := make(chan struct{}), make(chan struct{}, 1)
 	watched := make(chan error, 1)
 	go func() {
-		watched <- p.db.Watch(place, store.Watcher{
+		watched <- ns.db.Watch(place, store.Watcher{
 			Active: func(term int64) {
-				p.log.Info("this process is active", "term", term)
+				ns.log.Info("this process is active", "term", term)
 				close(active)
 			},
 			Changed: func() {
@@ -80,7 +80,7 @@ func (p *Process) work(ctx context.Context) error {
 			},
 		})
 	}()
-	go p.followOthers(place, changed)
+	go ns.followOthers(place, changed)
 
 	workers, stop := context.WithCancel(ctx)
 	defer stop()
@@ -88,7 +88,7 @@ func (p *Process) work(ctx context.Context) error {
 	select {
 	case <-active:
 		done := make(chan error, 1)
-		go func() { done <- p.runActive(workers) }()
+		go func() { done <- ns.runActive(workers) }()
 		select {
 		case overtaken := <-watched:
 			stop()
@@ -98,18 +98,18 @@ func (p *Process) work(ctx context.Context) error {
 	case overtaken := <-watched:
 		return overtaken
 	case <-ctx.Done():
-		err = p.Subscriptions.Close(context.WithoutCancel(ctx))
+		err = ns.Subscriptions.Close(context.WithoutCancel(ctx))
 	}
 	leave()
 	return errors.Join(err, <-watched)
 }
 
 // runActive runs the workers on what the process before this one has left.
-func (p *Process) runActive(ctx context.Context) error {
-	if err := p.db.Read(ctx, p.Network.Load); err != nil {
+func (ns *Namespace) runActive(ctx context.Context) error {
+	if err := ns.db.Read(ctx, ns.Network.Load); err != nil {
 		return fmt.Errorf("load the network's members: %w", err)
 	}
-	return p.Node.Run(ctx)
+	return ns.Node.Run(ctx)
 }
 
 // followInterval is the shortest time between two looks at what other processes
@@ -117,18 +117,18 @@ func (p *Process) runActive(ctx context.Context) error {
 const followInterval = 10 * time.Millisecond
 
 // followOthers makes this process look at what others have committed.
-func (p *Process) followOthers(ctx context.Context, changed <-chan struct{}) {
+func (ns *Namespace) followOthers(ctx context.Context, changed <-chan struct{}) {
 	for ctx.Err() == nil {
 		select {
 		case <-changed:
 		case <-ctx.Done():
 			return
 		}
-		if err := p.db.Read(ctx, p.Network.LoadNew); err != nil && ctx.Err() == nil {
-			p.log.Warn("read what other processes of this node have stored", "err", err)
+		if err := ns.db.Read(ctx, ns.Network.LoadNew); err != nil && ctx.Err() == nil {
+			ns.log.Warn("read what other processes of this node have stored", "err", err)
 		}
-		p.Events.Committed()
-		p.Messages.WakeAll()
+		ns.Events.Committed()
+		ns.Messages.WakeAll()
 		pause(ctx, followInterval)
 	}
 }
