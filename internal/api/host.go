@@ -48,7 +48,7 @@ type Described struct {
 }
 
 // NewHost makes the handlers of a process. d has only what belongs to no
-// namespace: Version, WebSockets, Reset, Changes and all from Security on.
+// namespace: Version, WebSockets, Reset and all from Security on.
 func NewHost(d Deps) *Host {
 	h := &Host{namespaces: map[string]*hosted{}}
 	d.Namespace, d.Host = "", h
