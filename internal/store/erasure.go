@@ -54,7 +54,7 @@ func (tx *Tx) InsertErasure(e *Erasure) error {
 // source.
 func (tx *Tx) ErasedCount() (map[string]Erasure, error) {
 	sums, err := collect(tx, func(r *Rows, e *Erasure) error { return r.Scan(&e.Source, &e.Messages, &e.Data) },
-		`SELECT source, SUM(messages), SUM(data) FROM erasures GROUP BY source`)
+		`SELECT source, CAST(SUM(messages) AS BIGINT), CAST(SUM(data) AS BIGINT) FROM erasures GROUP BY source`)
 	by := map[string]Erasure{}
 	for _, s := range sums {
 		by[s.Source] = s
@@ -64,7 +64,7 @@ func (tx *Tx) ErasedCount() (map[string]Erasure, error) {
 
 // ErasedByOrigin is how many messages a policy, or a member's requests, erased.
 func (tx *Tx) ErasedByOrigin(origin string) (n int64, err error) {
-	return n, tx.QueryRow(`SELECT COALESCE(SUM(messages), 0) FROM erasures WHERE origin = $1`, origin).Scan(&n)
+	return n, tx.QueryRow(`SELECT CAST(COALESCE(SUM(messages), 0) AS BIGINT) FROM erasures WHERE origin = $1`, origin).Scan(&n)
 }
 
 // EraseData destroys what data items hold: value, seed, blob, and every hash
