@@ -94,7 +94,10 @@ func TestRewindOfAWebhook(t *testing.T) {
 		r.next(t)
 	}
 	o.until("the position moves", func() bool { return o.position(sub) == 3 })
-	o.rewind(t, sub, 1)
+	// Without a look at the position: the node may have delivered again by then.
+	if _, err := o.subs.Rewind(t.Context(), sub.ID, 1); err != nil {
+		t.Fatal(err)
+	}
 	for _, want := range []string{"t1", "t2"} {
 		if got := r.next(t).topic(t); got != want {
 			t.Errorf("the topic is %q, want %q", got, want)
