@@ -199,6 +199,9 @@ func (n *Node) Run(ctx context.Context) error {
 		n.startSender(p)
 	}
 	if err := n.Messages.Start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // asked to stop before it had begun
+		}
 		return err
 	}
 	var workers sync.WaitGroup
